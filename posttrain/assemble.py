@@ -1,0 +1,129 @@
+"""From a checked recipe to the parts of a run. Each function makes one part and needs only what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posttrain import adapters, engines, models
+from posttrain.data import load_rows
+from posttrain.errors import Mistake
+from posttrain.imports import Use, load_object, resolve_path
+from posttrain.recipe import Recipe
+from posttrain.recipe.check import reward_names
+from posttrain.recipe.homes import trl_arguments
+from posttrain.recipe.schema import Source
+from posttrain.recipe.schema import Use as UseSetting
+from posttrain.rundir import RunDir
+from posttrain.trainers import ONLINE, TRAINERS
+from posttrain.trainers.parts import Parts
+from posttrain.trainers.scorer import Judged
+from rewards.runtime import Guard
+from rollouts.records import Engine, Sampling, Strategy
+from rollouts.strategies import STRATEGIES
+
+
+def trainer_class(recipe: Recipe) -> Any:
+    """The class behind `trainer.algorithm`.
+
+    Raises:
+        Mistake: it is not something that can be built from parts.
+    """
+    where = "trainer.algorithm"
+    found = load_object(resolve_path(recipe.trainer.algorithm, TRAINERS, where), where)
+    if not (isinstance(found, type) and hasattr(found, "build") and hasattr(found, "Config")):
+        raise Mistake(
+            f"{where}: {recipe.trainer.algorithm} has no `Config` and `build(parts)`; "
+            "subclass posttrain.trainers.grpo:GRPO, or another of our trainers"
+        )
+    return found
+
+
+def is_online(recipe: Recipe) -> bool:
+    """True if the trainer samples from the policy while it trains."""
+    if recipe.trainer.algorithm in TRAINERS:
+        return recipe.trainer.algorithm in ONLINE
+    from posttrain.trainers.online import Online
+
+    return issubclass(trainer_class(recipe), Online)
+
+
+def sampling(recipe: Recipe) -> Sampling:
+    """How training rollouts are drawn."""
+    wanted = recipe.rollouts.sampling.model_dump()
+    return Sampling(**{**wanted, "stop": tuple(wanted["stop"])})
+
+
+def use_of(setting: str | UseSetting) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of a setting that may be short (`engine: vllm`) or long (`engine: {use:, with:}`)."""
+    return (setting, {}) if isinstance(setting, str) else (setting.use, dict(setting.with_))
+
+
+def strategy(recipe: Recipe) -> Strategy:
+    name, arguments = use_of(recipe.rollouts.strategy)
+    where = "rollouts.strategy"
+    return Use(resolve_path(name, STRATEGIES, f"{where}.use"), arguments, where).build()
+
+
+def engine(recipe: Recipe, tokenizer: Any) -> Engine:
+    name, arguments = use_of(recipe.rollouts.engine)
+    spec = engines.spec(recipe.model, tokenizer, adapter=recipe.adapter, run_id=recipe.run.name)
+    return engines.build(name, arguments, spec)
+
+
+def judged(recipe: Recipe) -> list[Judged]:
+    """The recipe's rewards, each in its guard, under names that differ."""
+    made = []
+    for index, (setting, name) in enumerate(zip(recipe.rewards, reward_names(recipe), strict=True)):
+        where = f"rewards.{index}"
+        make = Use(resolve_path(setting.use, None, f"{where}.use"), dict(setting.with_), where)
+        if setting.processes == 0:
+            make.build()  # a wrong argument shows now, not at the first batch
+        guard = Guard(make.build, name=name, timeout=setting.timeout, processes=setting.processes, where=where)
+        made.append(Judged(name=name, where=where, setting=setting, guard=guard))
+    return made
+
+
+def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[Any, dict[str, int]]:
+    """The data set of a source, ready for the trainer, and what was counted on the way (rows, dropped, cut)."""
+    room = models.max_length(recipe.model, models.load_config(recipe.model))
+    if is_online(recipe):
+        room -= recipe.rollouts.sampling.max_tokens
+    limit = source.max_prompt_tokens or room
+    if limit < 1:
+        raise Mistake(f"rollouts.sampling.max_tokens: {recipe.rollouts.sampling.max_tokens} leaves no room for a prompt")
+    return load_rows(source, tokenizer, max_prompt_tokens=limit, where=where, template_args=recipe.model.template_args)
+
+
+def parts(recipe: Recipe, run: RunDir) -> Parts:
+    """Everything a trainer is built from. Loads the data and the model and starts the engine."""
+    tokenizer = models.load_tokenizer(recipe.model)
+    train, _ = rows(recipe, recipe.data.train, tokenizer, "data.train")
+    held_out = rows(recipe, recipe.data.eval, tokenizer, "data.eval")[0] if recipe.data.eval else None
+    scorers = judged(recipe)
+    online = is_online(recipe)
+    wants_engine = online or bool(recipe.evaluation)
+    sampler = engine(recipe, tokenizer) if wants_engine else None
+    model = models.load_model(recipe.model)
+    peft_config = None
+    if recipe.adapter is not None and recipe.adapter.start_from:
+        model = adapters.attach_existing(model, recipe.adapter)
+    elif recipe.adapter is not None:
+        peft_config = adapters.config(recipe.adapter)
+    made = Parts(
+        recipe=recipe,
+        run=run,
+        model=model,
+        tokenizer=tokenizer,
+        arguments=trl_arguments(recipe, run),
+        train=train,
+        eval=held_out,
+        peft_config=peft_config,
+        engine=sampler,
+        strategy=strategy(recipe) if online else None,
+        sampling=sampling(recipe),
+        judged=scorers,
+    )
+    made.closing.extend(one.guard.close for one in scorers)
+    if sampler is not None:
+        made.closing.append(sampler.close)
+    return made

@@ -1,0 +1,87 @@
+"""A run's own evaluations: before, during and after, with the run's engine at the trainer's version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posttrain.errors import Mistake
+from posttrain.evaluation import BENCHMARKS, evaluate
+from posttrain.imports import load_object, resolve_path
+from posttrain.recipe import Recipe
+from posttrain.recipe.schema import Evaluation
+from posttrain.rundir import RunDir
+from posttrain.trainers.log import Every
+from posttrain.trainers.parts import Parts
+from rollouts.records import Sampling
+
+
+class Schedule:
+    """When which benchmark is due. All processes call `evaluate`; the main one works, the others wait."""
+
+    def __init__(self, recipe: Recipe, run: RunDir, parts: Parts):
+        self.recipe = recipe
+        self.run = run
+        self.parts = parts
+        self.benchmarks = [
+            load_object(resolve_path(e.benchmark, BENCHMARKS, f"evaluation.{i}.benchmark"), f"evaluation.{i}.benchmark")
+            for i, e in enumerate(recipe.evaluation)
+        ]
+        self.trainer: Any = None
+
+    def callbacks(self) -> list[Every]:
+        """One for each benchmark with `every`."""
+        return [
+            Every(entry.every, lambda step, i=i: self._one(self.trainer, i, f"step-{step:06d}"))
+            for i, entry in enumerate(self.recipe.evaluation)
+            if entry.every
+        ]
+
+    def evaluate(self, trainer: Any, when: str) -> None:
+        """Run the benchmarks that are due `before` or `after`."""
+        self.trainer = trainer
+        for i, entry in enumerate(self.recipe.evaluation):
+            if getattr(entry, when):
+                self._one(trainer, i, when)
+
+    def _one(self, trainer: Any, index: int, when: str) -> None:
+        accelerator = trainer.accelerator
+        self._refuse_sharded(accelerator)
+        self.parts.follower.follow(trainer)
+        with self.parts.timer("other"):
+            if accelerator.is_main_process:
+                self._work(self.recipe.evaluation[index], self.benchmarks[index], when)
+            accelerator.wait_for_everyone()
+
+    def _work(self, entry: Evaluation, benchmark: Any, when: str) -> None:
+        recipe = self.recipe
+        engine = recipe.rollouts.engine
+        evaluate(
+            benchmark,
+            self.parts.engine,
+            self.parts.tokenizer,
+            samples=entry.samples,
+            sampling=Sampling(
+                temperature=entry.temperature,
+                top_p=entry.top_p,
+                max_tokens=entry.max_tokens or recipe.rollouts.sampling.max_tokens,
+                stop=tuple(recipe.rollouts.sampling.stop),
+            ),
+            limit=entry.limit,
+            path=entry.path,
+            seed=recipe.run.seed,
+            out_dir=self.run.evaluation(when, benchmark.name),
+            model_name=recipe.model.name,
+            adapter=None if recipe.adapter is None else str(self.run.adapter),
+            engine_name=engine if isinstance(engine, str) else engine.use,
+            when=when,
+        )
+
+    def _refuse_sharded(self, accelerator: Any) -> None:
+        """One process alone cannot use a module that is spread over all of them."""
+        plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+        sharded = getattr(accelerator.state, "fsdp_plugin", None) is not None or (plugin and plugin.zero_stage == 3)
+        if sharded and self.parts.engine.same_numerics:
+            raise Mistake(
+                "rollouts.engine: transformers cannot evaluate a model that is sharded over processes; "
+                "use engine: vllm-server, or leave `evaluation` out and run `posttrain evaluate` on the result"
+            )

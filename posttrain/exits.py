@@ -1,0 +1,50 @@
+"""How a command ends: 0 done, 2 the user's mistake in one line, 3 stopped by an alarm, 1 our fault with a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from posttrain.errors import Alarm, Mistake
+
+CODE_FILE = "POSTTRAIN_EXIT_FILE"
+"""`accelerate launch` answers 1 whatever its child answered; the child leaves its code in the file named here."""
+
+
+def guarded(do: Callable[[], object]) -> int:
+    """Run `do` and turn how it ended into an exit code."""
+    code = _run(do)
+    if code and (file := os.environ.get(CODE_FILE)):
+        Path(file).write_text(str(code))
+    return code
+
+
+def _run(do: Callable[[], object]) -> int:
+    from rollouts.records import EngineError, StaleRollout
+
+    try:
+        do()
+    except Mistake as mistake:
+        return _say(str(mistake), 2)
+    except (Alarm, EngineError, StaleRollout) as alarm:
+        return _say(f"stopped: {alarm}", 3)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _say(text: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")
+    # Mistakes are found by every process alike; one of them says so.
+    if code != 2 or rank == "0":
+        prefix = "" if rank == "0" else f"[process {rank}] "
+        print(f"{prefix}posttrain: {text}", file=sys.stderr)
+    return code

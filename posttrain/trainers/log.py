@@ -1,0 +1,75 @@
+"""`metrics.jsonl`, phase times, evaluation on schedule: callbacks that every trainer gets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from transformers import TrainerCallback
+
+from posttrain.rundir import append_line
+from posttrain.trainers.parts import Parts
+
+
+class MetricsFile(TrainerCallback):
+    """Appends what the trainer logs to `metrics.jsonl`, one line a log, whatever trackers there are besides."""
+
+    def __init__(self, parts: Parts):
+        self.parts = parts
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        phase = (
+            "summary" if "train_runtime" in logs else "eval" if any(k.startswith("eval_") for k in logs) else "train"
+        )
+        numbers = {k.removeprefix("eval_"): v for k, v in logs.items() if isinstance(v, int | float) or v is None}
+        finite = {k: v if v is None or math.isfinite(v) else None for k, v in numbers.items()}
+        append_line(self.parts.run.metrics, {"step": state.global_step, "phase": phase, "time": time.time(), **finite})
+
+
+class PhaseTimes(TrainerCallback):
+    """Hands the seconds of each phase of a step to TRL's own metrics, so that trackers see them too."""
+
+    def __init__(self, trainer: Any, parts: Parts):
+        self.trainer = trainer
+        self.timer = parts.timer
+        self._optimizer = ExitStack()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.timer.take()
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._optimizer.enter_context(self.timer("training"))
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._optimizer.close()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        for phase, seconds in self.timer.take().items():
+            self.trainer._metrics["train"][f"time/{phase}"].append(seconds)
+
+
+class Every(TrainerCallback):
+    """Calls `do(step)` after every `steps` optimiser steps, on all processes."""
+
+    def __init__(self, steps: int, do: Callable[[int], None]):
+        self.steps = steps
+        self.do = do
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
+            self.do(state.global_step)
+
+
+def callbacks(parts: Parts) -> list[TrainerCallback]:
+    """What every trainer gets when it is constructed."""
+    return [MetricsFile(parts)]
+
+
+def connect(trainer: Any, parts: Parts) -> None:
+    """What needs the constructed trainer."""
+    trainer.add_callback(PhaseTimes(trainer, parts))

@@ -1,0 +1,40 @@
+"""What SFT and DPO share: no rollouts while they train, but the same log, run directory and evaluation.
+
+A mixin in front of a TRL trainer; it overrides `training_step` alone, to time it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from posttrain.trainers.follow import Follower
+from posttrain.trainers.log import callbacks, connect
+from posttrain.trainers.parts import Parts
+
+
+class Offline:
+    """Shared by the trainers that learn from a fixed data set."""
+
+    parts: Parts
+
+    @classmethod
+    def build(cls, parts: Parts) -> Any:
+        """A trainer of `parts`, ready to train."""
+        trainer = cls(
+            model=parts.model,
+            args=cls.Config(**parts.arguments),
+            train_dataset=parts.train,
+            eval_dataset=parts.eval,
+            processing_class=parts.tokenizer,
+            peft_config=parts.peft_config,
+            callbacks=[*callbacks(parts), *parts.callbacks],
+        )
+        trainer.parts = parts
+        connect(trainer, parts)
+        if parts.engine is not None:
+            parts.follower = Follower(parts.engine, parts.run, parts.timer)
+        return trainer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        with self.parts.timer("training"):
+            return super().training_step(*args, **kwargs)

@@ -1,0 +1,114 @@
+"""What GRPO and RLOO share: rollouts from an engine, guarded rewards, records of both, and phase times.
+
+A mixin in front of a TRL trainer. It overrides, each for one reason:
+- `_generate_and_score_completions`: keep the rows beside the prompts; record rollouts with their advantages;
+- `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from posttrain.trainers.bridge import Bridge
+from posttrain.trainers.follow import Follower
+from posttrain.trainers.log import connect
+from posttrain.trainers.parts import Parts
+from posttrain.trainers.record import Recorder
+from posttrain.trainers.scorer import Scorer
+
+
+class Online:
+    """State and overrides shared by the trainers that sample from the policy while they train."""
+
+    parts: Parts
+    bridge: Bridge
+    scorer: Scorer
+    recorder: Recorder
+
+    def attach(self, parts: Parts, bridge: Bridge, scorer: Scorer) -> None:
+        """Called once, right after TRL's constructor."""
+        self.parts = parts
+        self.bridge = bridge
+        self.scorer = scorer
+        self.recorder = Recorder(parts.run, self.accelerator.process_index)
+        parts.closing.append(self.recorder.close)
+        parts.follower = bridge.follower
+        connect(self, parts)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.bridge.rows = [dict(row) for row in inputs]
+        output = super()._generate_and_score_completions(inputs)
+        self._record(output)
+        return output
+
+    def _record(self, output: dict[str, Any]) -> None:
+        mode = "train" if self.model.training else "eval"
+        rollouts = self.bridge.made
+        truncated = torch.tensor([float(r.finish == "length") for r in rollouts], device=self.accelerator.device)
+        self._metrics[mode]["completions/truncated"].append(self.accelerator.gather(truncated).mean().item())
+        if mode == "train":
+            self._metrics[mode]["policy_version"].append(float(rollouts[0].version))
+        weights = self.reward_weights.tolist()
+        advantages = output["advantages"]
+        if advantages.dim() > 1:
+            advantages = advantages[:, 0]
+        texts = self._tokenizer.batch_decode([r.completion_ids for r in rollouts], skip_special_tokens=True)
+        records = []
+        for i, rollout in enumerate(rollouts):
+            scores, faults = self.scorer.scores[i], self.scorer.faults[i]
+            judged = None not in scores.values()
+            reward = sum(w * s for w, s in zip(weights, scores.values(), strict=True)) if judged else None
+            records.append(
+                {
+                    "step": int(self.state.global_step),
+                    "phase": mode,
+                    "row_id": rollout.row_id,
+                    "sample": rollout.sample,
+                    "version": rollout.version,
+                    "prompt": self.bridge.rows[i]["prompt"],
+                    "completion": texts[i],
+                    "rewards": scores,
+                    "reward": reward,
+                    "advantage": _finite(advantages[i].item()),
+                    "finish": rollout.finish,
+                    "prompt_tokens": len(rollout.prompt_ids),
+                    "completion_tokens": len(rollout.completion_ids),
+                    "faults": faults,
+                }
+            )
+        self.recorder.write(int(self.state.global_step), mode, records)
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        with self.parts.timer("logprobs"):
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        with self.parts.timer("other"):
+            return super()._prepare_inputs(generation_batch)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        with self.parts.timer("training"):
+            return super().training_step(*args, **kwargs)
+
+
+def bridge_of(parts: Parts) -> Bridge:
+    """The bridge from a trainer of `parts` to its engine."""
+    return Bridge(
+        engine=parts.engine,
+        strategy=parts.strategy,
+        sampling=parts.sampling,
+        tokenizer=parts.tokenizer,
+        run_seed=parts.recipe.run.seed,
+        follower=Follower(parts.engine, parts.run, parts.timer),
+        timer=parts.timer,
+        template_kwargs=dict(parts.recipe.model.template_args),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
