@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -30,32 +29,32 @@ def train(words: list[str]) -> None:
     quiet_process()
     world = join_world()
 
-    from posttrain import assemble, records
-    from posttrain.evaluate import Schedule
+    from posttrain import assemble, bookkeeping
+    from posttrain.schedule import Schedule
     from posttrain.recipe.check import check
 
     recipe = loaded.recipe
     kind = assemble.trainer_class(recipe)
     check(recipe, kind.Config)
-    run = records.claim(world, loaded)
-    with records.status(world, run) as status:
+    run = bookkeeping.claim(world, loaded)
+    with bookkeeping.status(world, run) as status:
         parts = assemble.parts(recipe, run)
-        records.plan(world, run, parts)
+        bookkeeping.plan(world, run, parts)
         schedule = Schedule(recipe, run, parts)
         parts.callbacks.extend(schedule.callbacks())
         trainer = kind.build(parts)
         try:
             schedule.evaluate(trainer, "before")
-            trainer.train(resume_from_checkpoint=records.checkpoint(recipe, run))
+            trainer.train(resume_from_checkpoint=bookkeeping.checkpoint(recipe, run))
             status.steps = trainer.state.global_step
-            records.result(run, trainer)
+            bookkeeping.result(run, trainer)
             schedule.evaluate(trainer, "after")
         finally:
-            status.rollouts = records.rollouts(trainer)
+            status.rollouts = bookkeeping.rollouts(trainer)
             for close in reversed(parts.closing):
                 close()
     if world.is_main_process:
-        records.finish(run)
+        bookkeeping.finish(run)
 
 
 def quiet_process() -> None:
@@ -74,5 +73,4 @@ def join_world() -> Any:
 
 
 if __name__ == "__main__":
-    started = time.time()
     sys.exit(main())

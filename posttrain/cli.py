@@ -1,0 +1,222 @@
+"""`posttrain VERB ...`: each verb is a function, and reads only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posttrain import __version__, exits, shadow
+from posttrain.errors import Mistake
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the user's mistake, 3 stopped by an alarm, 1 our fault."""
+    options = parser().parse_args(argv)
+
+    def do() -> object:
+        shadow.refuse()
+        return options.do(options)
+
+    return exits.guarded(do)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    top = argparse.ArgumentParser(prog="posttrain", description=__doc__.split("\n")[0].replace("`", ""))
+    top.add_argument("--version", action="version", version=f"posttrain {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    train = _verb(verbs, "train", train_command, "print and run the accelerate command for a recipe")
+    train.add_argument("--accelerate", metavar="FILE", help="an accelerate config file (recipes/accelerate/*.yaml)")
+    train.add_argument("--processes", type=int, metavar="N", help="number of training processes")
+    _recipe(train)
+
+    plan = _verb(verbs, "plan", plan_command, "check a recipe and show what it would do, without training")
+    plan.add_argument("--processes", type=int, default=1, metavar="N", help="plan for this many training processes")
+    plan.add_argument("--shape-only", action="store_true", help="check the file alone: no data, no tokenizer")
+    _recipe(plan)
+
+    serve = _verb(verbs, "serve", serve_command, "print or run the vLLM server command that fits a recipe")
+    serve.add_argument("--run", action="store_true", help="start the server instead of printing the command")
+    serve.add_argument("--port", type=int, help="which of the recipe's servers (by its port); absent: all of them")
+    _recipe(serve)
+
+    rewards = _verb(verbs, "rewards", None, "try reward functions")
+    check = _verb(rewards.add_subparsers(required=True, metavar="VERB"), "check", rewards_command,
+                  "run a reward function on sample rows: scores, timing, faults")  # fmt: skip
+    check.add_argument("reward", help="import path: module:function or file.py:function")
+    check.add_argument("--data", metavar="FILE", help="json, jsonl, csv or parquet with a `completion` column")
+    check.add_argument("--with", dest="arguments", action="append", default=[], metavar="KEY=VALUE")
+    check.add_argument("--limit", type=int, default=20, metavar="N", help="rows to run (default 20)")
+    check.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="limit for one call")
+
+    evaluate = _verb(verbs, "evaluate", evaluate_command, "sample a benchmark and grade it")
+    evaluate.add_argument("--model", required=True, help="hub id, directory, or miniature/arithmetic")
+    evaluate.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on top of it")
+    evaluate.add_argument("--benchmark", required=True, help="short name or import path")
+    evaluate.add_argument("--engine", default="transformers", help="transformers, vllm, vllm-server or an import path")
+    evaluate.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE", help="engine option")
+    evaluate.add_argument("--samples", type=int, default=1, metavar="K", help="samples a problem (default 1)")
+    evaluate.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default)")
+    evaluate.add_argument("--top-p", type=float, default=1.0)
+    evaluate.add_argument("--max-tokens", type=int, default=1024, metavar="N")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first problems")
+    evaluate.add_argument("--data", metavar="PATH", help="local file instead of the hub")
+    evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--out", metavar="DIR", help="where samples and result go (default: evaluations/...)")
+
+    compare = _verb(verbs, "compare", compare_command, "paired test of two evaluations of one benchmark")
+    compare.add_argument("a", help="folder or result.json of the first")
+    compare.add_argument("b", help="folder or result.json of the second")
+
+    report = _verb(verbs, "report", report_command, "write the page of a run (again)")
+    report.add_argument("run", help="the run's folder")
+
+    recipes = _verb(verbs, "recipes", None, "the recipes that come with posttrain")
+    shelf = recipes.add_subparsers(required=True, metavar="VERB")
+    _verb(shelf, "ls", recipes_ls, "list them")
+    copy = _verb(shelf, "cp", recipes_cp, "copy one, and the files it needs, to edit")
+    copy.add_argument("name")
+    copy.add_argument("to", nargs="?", default=".", help="folder (default: here)")
+    _verb(shelf, "schema", recipes_schema, "print the JSON schema of recipes, for editors")
+    return top
+
+
+def _verb(parent: Any, name: str, do: Any, help: str) -> argparse.ArgumentParser:
+    made = parent.add_parser(name, help=help, description=help)
+    if do is not None:
+        made.set_defaults(do=do)
+    return made
+
+
+def _recipe(made: argparse.ArgumentParser) -> None:
+    made.add_argument("recipe", help="recipe file")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
+
+
+def train_command(options: argparse.Namespace) -> None:
+    from posttrain.recipe.reading import load
+
+    load(options.recipe, options.overrides)  # a mistake in the file shows in milliseconds, before anything starts
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    if options.accelerate:
+        command += ["--config_file", options.accelerate]
+    if options.processes:
+        command += ["--num_processes", str(options.processes)]
+    command += ["-m", "posttrain.train", options.recipe, *options.overrides]
+    shown = ["accelerate", "launch", *command[3:]]
+    print(f"$ {shlex.join(shown)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        code_file = Path(folder) / "code"
+        ended = subprocess.run(command, env={**os.environ, exits.CODE_FILE: str(code_file)}, check=False)
+        if ended.returncode:
+            raise SystemExit(int(code_file.read_text()) if code_file.exists() else ended.returncode)
+
+
+def plan_command(options: argparse.Namespace) -> None:
+    from posttrain.recipe.reading import read
+
+    loaded = read(options.recipe, options.overrides)
+    from posttrain import preview
+
+    preview.show(loaded, processes=options.processes, shape_only=options.shape_only)
+
+
+def serve_command(options: argparse.Namespace) -> None:
+    from posttrain.recipe.reading import load
+    from posttrain.serve import serve
+
+    serve(load(options.recipe, options.overrides), run=options.run, port=options.port)
+
+
+def rewards_command(options: argparse.Namespace) -> None:
+    from posttrain.preview import try_reward
+
+    try_reward(
+        options.reward,
+        arguments=_pairs(options.arguments, "--with"),
+        data=options.data,
+        limit=options.limit,
+        timeout=options.timeout,
+    )
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    from posttrain.checkpoint import evaluate_checkpoint
+
+    evaluate_checkpoint(
+        model=options.model,
+        adapter=options.adapter,
+        benchmark=options.benchmark,
+        engine=options.engine,
+        engine_options=_pairs(options.engine_with, "--engine-with"),
+        samples=options.samples,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=options.max_tokens,
+        limit=options.limit,
+        path=options.data,
+        dtype=options.dtype,
+        seed=options.seed,
+        out=options.out,
+    )
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    from posttrain.evaluation.run import compare_command as compare
+
+    compare(options.a, options.b)
+
+
+def report_command(options: argparse.Namespace) -> None:
+    from posttrain import report
+
+    print(report.build(options.run))
+
+
+def recipes_ls(options: argparse.Namespace) -> None:
+    from posttrain.recipe import shelf
+
+    for path in sorted(shelf().rglob("*.yaml")):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+        print(f"{path.relative_to(shelf())!s:36} {first}")
+
+
+def recipes_cp(options: argparse.Namespace) -> None:
+    from posttrain.recipe import copy_recipe
+
+    for path in copy_recipe(options.name, Path(options.to)):
+        print(path)
+
+
+def recipes_schema(options: argparse.Namespace) -> None:
+    import json
+
+    from posttrain.recipe import schema_json
+
+    print(json.dumps(schema_json(), indent=2))
+
+
+def _pairs(words: Sequence[str], option: str) -> dict[str, Any]:
+    """`key=value` words as a mapping; values are read as a recipe's are."""
+    from posttrain.recipe.reading import parse_value
+
+    pairs = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key:
+            raise Mistake(f'{option}: "{word}" is not key=value')
+        pairs[key] = parse_value(value, f"{option} {key}")
+    return pairs
+
+
+if __name__ == "__main__":
+    sys.exit(main())
