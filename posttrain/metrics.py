@@ -1,0 +1,294 @@
+"""What every number in `metrics.jsonl` means: one table that the page, the trainers and the docs read.
+
+Keys are the names that are logged; `<name>` in a key stands for any text (a reward's name). Numbers that end in the phase `eval` have
+the same names and the same formulas, over the held-out rows. With `logging_steps` above 1 a logged number is the mean over the
+optimiser steps since the last line (and over the micro-batches of each), unless its entry says otherwise.
+
+Formulas follow TRL 1.16. In them, π is the policy being trained, π_old the policy at the time of the rollouts as the trainer computes
+it, μ the same policy as the sampler computed it, π_ref the reference, A the advantage; "tokens" are completion tokens that the policy
+wrote (not the prompt, not padding, not a tool's output), and means over tokens go over all processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["up", "down", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of meaning, one of formula."""
+
+    meaning: str
+    formula: str
+    unit: str = ""
+    """`share` (0 to 1), `tokens`, `nats`, `s`, ...; empty = a plain number."""
+    better: Better = "none"
+    """Which way is good in itself; `none` = it depends, or only a diagnosis."""
+
+
+METRICS: dict[str, Metric] = {
+    # -- rewards of rollouts
+    "reward": Metric("Mean reward of a rollout", "mean over judged rollouts of Σ weight × reward", better="up"),
+    "reward_std": Metric(
+        "Spread of the reward over the batch", "standard deviation (n − 1) of the weighted reward over judged rollouts"
+    ),
+    "rewards/<name>/mean": Metric(
+        "Mean of one reward before its weight", "mean over the rollouts that it judged", better="up"
+    ),
+    "rewards/<name>/std": Metric(
+        "Spread of one reward over the batch", "standard deviation (n − 1) over the rollouts that it judged"
+    ),
+    "rewards/<name>/faults": Metric(
+        "Share of rollouts that this reward failed on",
+        "rollouts with an exception, time-out or invalid number ÷ rollouts",
+        "share",
+        "down",
+    ),
+    "frac_reward_zero_std": Metric(
+        "Share of rollouts in flat groups, which give no gradient",
+        "share of rollouts whose group has reward spread ≈ 0 (GRPO with scale_rewards=batch: 1 if the whole batch is flat, else 0)",
+        "share",
+        "down",
+    ),
+    # -- completions
+    "completions/mean_length": Metric(
+        "Mean completion length", "mean over rollouts of tokens written by the policy", "tokens"
+    ),
+    "completions/min_length": Metric(
+        "Shortest completion", "minimum over rollouts of tokens written by the policy", "tokens"
+    ),
+    "completions/max_length": Metric(
+        "Longest completion", "maximum over rollouts of tokens written by the policy", "tokens"
+    ),
+    "completions/mean_terminated_length": Metric(
+        "Mean length of completions that ended by themselves",
+        "mean tokens over rollouts whose last token is EOS or padding; 0 if none",
+        "tokens",
+    ),
+    "completions/min_terminated_length": Metric(
+        "Shortest completion that ended by itself",
+        "minimum tokens over rollouts whose last token is EOS or padding; 0 if none",
+        "tokens",
+    ),
+    "completions/max_terminated_length": Metric(
+        "Longest completion that ended by itself",
+        "maximum tokens over rollouts whose last token is EOS or padding; 0 if none",
+        "tokens",
+    ),
+    "completions/clipped_ratio": Metric(
+        "Share of completions without an EOS at the end",
+        "share of rollouts whose last token is neither EOS nor padding",
+        "share",
+        "down",
+    ),
+    "completions/truncated": Metric(
+        "Share of completions cut at the token limit",
+        "share of rollouts for which the engine gave the finish reason `length`",
+        "share",
+        "down",
+    ),
+    # -- the policy
+    "entropy": Metric("Entropy of the next-token distribution", "mean over tokens of −Σ_v π(v) ln π(v)", "nats"),
+    "kl": Metric(
+        "Divergence from the reference policy",
+        "GRPO: mean over tokens of r − ln r − 1 with r = π_ref/π (× π/π_old with use_bias_correction_kl); RLOO: mean over tokens of ln π_old − ln π_ref",
+        "nats",
+    ),
+    "clip_ratio/region_mean": Metric(
+        "Clip share: how much of the batch the trust region stops",
+        "share of tokens (RLOO, and sequence-level ratios: of sequences) with π/π_old < 1 − ε_low and A < 0, or π/π_old > 1 + ε_high and A > 0",
+        "share",
+    ),
+    "clip_ratio/low_mean": Metric("Clip share on the low side", "share with π/π_old < 1 − ε_low and A < 0", "share"),
+    "clip_ratio/high_mean": Metric(
+        "Clip share on the high side", "share with π/π_old > 1 + ε_high and A > 0", "share"
+    ),
+    "clip_ratio/low_min": Metric(
+        "Lowest low-side clip share of a sequence",
+        "minimum over sequences of the share clipped on the low side",
+        "share",
+    ),
+    "clip_ratio/high_max": Metric(
+        "Highest high-side clip share of a sequence",
+        "maximum over sequences of the share clipped on the high side",
+        "share",
+    ),
+    "cispo_clip_ratio": Metric(
+        "Clip share of the CISPO loss", "share of tokens with π/π_old > ε_high and A > 0", "share"
+    ),
+    "vespo/phi_seq_mean": Metric(
+        "Mean weight of the VESPO loss",
+        "mean over sequences of φ(w) = e^λ w^k e^(−λw), w = Π π/π_old (× the sampling correction)",
+    ),
+    "policy_loss": Metric(
+        "Loss without the entropy bonus", "the policy term of the loss, before the division by accumulation steps"
+    ),
+    "entropy_coef": Metric(
+        "Coefficient of the entropy bonus", "fixed, or moved by ±entropy_coef_delta a step towards entropy_target"
+    ),
+    "policy_version": Metric(
+        "Version of the policy that made the rollouts",
+        "optimiser steps taken when the sampler's weights were made (0 = the start)",
+        "steps",
+    ),
+    # -- sampler against trainer
+    "sampling/sampling_logp_difference/mean": Metric(
+        "Mean gap between trainer and sampler", "mean over tokens of |ln π_old − ln μ|", "nats", "down"
+    ),
+    "sampling/sampling_logp_difference/max": Metric(
+        "Largest gap between trainer and sampler", "maximum over tokens of |ln π_old − ln μ|", "nats", "down"
+    ),
+    "sampling/importance_sampling_ratio/mean": Metric(
+        "Mean weight of the sampling correction",
+        "mean of w = π_old/μ after truncation or masking, over tokens (sequence modes: over sequences); 1 = none",
+    ),
+    "sampling/importance_sampling_ratio/min": Metric(
+        "Smallest weight of the sampling correction", "minimum of w = π_old/μ after truncation or masking"
+    ),
+    "sampling/importance_sampling_ratio/max": Metric(
+        "Largest weight of the sampling correction", "maximum of w = π_old/μ after truncation or masking"
+    ),
+    "sampling/dropped": Metric(
+        "Share that the sampling correction drops", "share of weights w that are 0", "share", "down"
+    ),
+    "sampling/ess": Metric(
+        "Effective sample size under the sampling correction",
+        "(mean w)² ÷ mean w², as a share; 1 = no weight is wasted",
+        "share",
+        "up",
+    ),
+    # -- tools
+    "tools/call_frequency": Metric("Tool calls a rollout", "tool calls ÷ rollouts"),
+    "tools/failure_frequency": Metric(
+        "Share of tool calls that failed", "failed calls ÷ calls; 0 if none", "share", "down"
+    ),
+    # -- optimisation
+    "loss": Metric(
+        "Training loss",
+        "what is minimised, mean over the steps since the last line (GRPO: about 0 with one update a batch; its sign says nothing)",
+    ),
+    "grad_norm": Metric("Norm of the gradient", "‖g‖₂ over all trained parameters before clipping, at the last step"),
+    "learning_rate": Metric("Learning rate", "the schedule's value at the last step"),
+    "epoch": Metric("Passes over the training rows", "rows seen ÷ rows"),
+    "aux_loss": Metric(
+        "Load-balancing loss of a mixture of experts", "the model's router loss, before its coefficient", better="down"
+    ),
+    "num_tokens": Metric(
+        "Tokens seen so far",
+        "cumulative; GRPO and RLOO: prompts + completions generated; SFT and DPO: tokens in training batches",
+        "tokens",
+    ),
+    "num_input_tokens_seen": Metric("Input tokens seen so far", "cumulative over all processes", "tokens"),
+    # -- supervised and preference training
+    "mean_token_accuracy": Metric(
+        "Share of target tokens that the policy ranks first",
+        "share of target tokens (DPO: of the chosen answer) equal to argmax π",
+        "share",
+        "up",
+    ),
+    "rewards/chosen": Metric(
+        "Implicit reward of chosen answers", "mean over pairs of β ln(π/π_ref) of the chosen answer"
+    ),
+    "rewards/rejected": Metric(
+        "Implicit reward of rejected answers", "mean over pairs of β ln(π/π_ref) of the rejected answer"
+    ),
+    "rewards/accuracies": Metric(
+        "Share of pairs ranked rightly",
+        "share of pairs whose chosen answer has the higher implicit reward",
+        "share",
+        "up",
+    ),
+    "rewards/margins": Metric(
+        "Lead of the chosen answer", "mean over pairs of implicit reward: chosen − rejected", better="up"
+    ),
+    "logps/chosen": Metric(
+        "Log-probability of chosen answers", "mean over pairs of Σ ln π over the chosen answer's tokens", "nats"
+    ),
+    "logps/rejected": Metric(
+        "Log-probability of rejected answers", "mean over pairs of Σ ln π over the rejected answer's tokens", "nats"
+    ),
+    "logits/chosen": Metric(
+        "Mean logit on chosen answers", "mean over the vocabulary and the tokens of chosen answers"
+    ),
+    "logits/rejected": Metric(
+        "Mean logit on rejected answers", "mean over the vocabulary and the tokens of rejected answers"
+    ),
+    # -- time
+    "step_time": Metric(
+        "Training passes of an optimiser step, as TRL times them",
+        "Σ seconds in training_step (rollouts made within it included)",
+        "s",
+        "down",
+    ),
+    "time/generation": Metric(
+        "Time to make rollouts", "seconds an optimiser step in the engine and the strategy", "s", "down"
+    ),
+    "time/rewards": Metric("Time to score rollouts", "seconds an optimiser step in reward functions", "s", "down"),
+    "time/logprobs": Metric(
+        "Time for log-probs without gradient", "seconds an optimiser step on ln π_old and ln π_ref", "s", "down"
+    ),
+    "time/training": Metric(
+        "Time for the training pass", "seconds an optimiser step in forward, backward and optimiser", "s", "down"
+    ),
+    "time/sync": Metric(
+        "Time to hand weights to the engine",
+        "seconds an optimiser step in saving and loading the new version",
+        "s",
+        "down",
+    ),
+    "time/other": Metric(
+        "Time in no other phase", "wall seconds of an optimiser step − Σ of the named phases", "s", "down"
+    ),
+    # -- the end of a run, and of an evaluation pass over held-out rows
+    "train_runtime": Metric("Length of the training loop", "wall seconds", "s"),
+    "train_samples_per_second": Metric("Throughput over the run", "samples ÷ seconds of the loop", "1/s", "up"),
+    "train_steps_per_second": Metric(
+        "Optimiser steps a second over the run", "steps ÷ seconds of the loop", "1/s", "up"
+    ),
+    "train_tokens_per_second": Metric("Tokens a second over the run", "tokens ÷ seconds of the loop", "1/s", "up"),
+    "train_loss": Metric("Training loss over the run", "mean of the loss over all steps"),
+    "total_flos": Metric(
+        "Estimated floating-point operations", "6 × parameters × tokens, as transformers estimates it", "FLOP"
+    ),
+    "runtime": Metric("Length of a pass over held-out rows", "wall seconds", "s", "down"),
+    "samples_per_second": Metric("Held-out rows a second", "rows ÷ seconds", "1/s", "up"),
+    "steps_per_second": Metric("Held-out batches a second", "batches ÷ seconds", "1/s", "up"),
+}
+
+BOOKKEEPING = ("step", "phase", "time")
+"""Keys of a line of `metrics.jsonl` that are no metrics."""
+
+
+@functools.cache
+def _patterns() -> tuple[tuple[re.Pattern[str], Metric], ...]:
+    """Keys with `<name>`, the most specific (longest fixed text) first."""
+    keys = sorted((k for k in METRICS if "<" in k), key=lambda k: -len(re.sub("<.*?>", "", k)))
+    return tuple((re.compile(re.sub(r"<.*?>", "(.+)", k), re.DOTALL), METRICS[k]) for k in keys)
+
+
+def describe(name: str) -> Metric | None:
+    """The entry for a logged name, with or without `eval_` in front; None for one that the table does not know."""
+    if not isinstance(name, str):
+        return None
+    for candidate in (name, name.removeprefix("eval_")):
+        if found := METRICS.get(candidate):
+            return found
+        for pattern, metric in _patterns():
+            if pattern.fullmatch(candidate):
+                return metric
+    return None
+
+
+def markdown_table() -> str:
+    """The whole table for the docs, in GitHub's Markdown, in the order of `METRICS`."""
+    good = {"up": "higher", "down": "lower", "none": ""}
+    rows = ["| name | meaning | formula | unit | better |", "|---|---|---|---|---|"]
+    for name, metric in METRICS.items():
+        cells = (f"`{name}`", metric.meaning, metric.formula, metric.unit, good[metric.better])
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
