@@ -1,0 +1,86 @@
+"""What the verbs `evaluate` and `compare` do, callable from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from posttrain.evaluation.compare import Comparison, compare
+from posttrain.evaluation.results import Result
+from posttrain.evaluation.sampling import evaluate
+from posttrain.evaluation.tables import print_comparison
+from rollouts.records import Engine, Sampling
+
+
+def evaluate_command(
+    *,
+    model: str,
+    benchmark: str,
+    engine: Engine | Callable[[], Engine],
+    tokenizer: Any,
+    out: str | Path,
+    adapter: str | None = None,
+    engine_name: str | None = None,
+    samples: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    max_tokens: int = 2048,
+    stop: tuple[str, ...] = (),
+    limit: int | None = None,
+    path: str | None = None,
+    seed: int = 0,
+    style: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
+    when: str | None = None,
+    progress: bool | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Evaluate a model and print the table. `engine` already serves the adapter, or is a function that makes one that does
+    (then it is closed at the end).
+
+    Raises:
+        Mistake: as `sampling.evaluate`.
+    """
+    sampling = Sampling(
+        temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, max_tokens=max_tokens, stop=tuple(stop)
+    )
+    made = not hasattr(engine, "generate") and callable(engine)
+    serving: Any = engine() if made else engine  # type: ignore[operator]
+    try:
+        return evaluate(
+            benchmark,
+            serving,
+            tokenizer,
+            out_dir=out,
+            model_name=model,
+            samples=samples,
+            sampling=sampling,
+            limit=limit,
+            path=path,
+            seed=seed,
+            adapter=adapter,
+            engine_name=engine_name,
+            when=when,
+            progress=progress,
+            style=style,
+            template_args=template_args,
+            show=not quiet,
+        )
+    finally:
+        if made:
+            serving.close()
+
+
+def compare_command(a: str | Path, b: str | Path, *, anyway: bool = False, quiet: bool = False) -> Comparison:
+    """Compare the evaluation in folder `b` with the one in `a`, and print it.
+
+    Raises:
+        Mistake: as `compare.compare`.
+    """
+    found = compare(a, b, anyway=anyway)
+    if not quiet:
+        print_comparison(found)
+    return found

