@@ -1,6 +1,7 @@
 """Recipes: one YAML file (or the same mapping from Python) that says everything about a run."""
 
-from posttrain.recipe.reading import load
+from posttrain.recipe.reading import Loaded, load, read
 from posttrain.recipe.schema import Recipe
+from posttrain.recipe.shelf import shelf
 
-__all__ = ["Recipe", "load"]
+__all__ = ["Loaded", "Recipe", "load", "read", "shelf"]

@@ -15,7 +15,9 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class Use(Strict):
@@ -147,7 +149,9 @@ class Sampling(Strict):
 class Correction(Strict):
     """Importance-sampling correction for the difference between sampler and trainer."""
 
-    mode: Literal["auto", "off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "geometric_mask"] = "auto"
+    mode: Literal[
+        "auto", "off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "geometric_mask"
+    ] = "auto"
     """`auto` = `token_truncate` on the vLLM engines, `off` where sampler and trainer are one module. `geometric_mask` drops sequences whose per-token geometric mean ratio leaves [clip_min, clip_max], whatever their length; TRL's default, `sequence_mask`, drops long ones."""
     clip_max: Annotated[FiniteFloat, Field(gt=0)] | None = None
     """Upper bound of the ratio; absent = 2.0 (token), 1.05 (geometric), 3.0 (sequence)."""
