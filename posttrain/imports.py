@@ -32,9 +32,11 @@ def resolve_path(use: str, short: Mapping[str, str] | None = None, where: str = 
     if use in names:
         return names[use]
     near = get_close_matches(use, names, n=1)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
+    hint = f'; did you mean "{near[0]}"?' if near else "."
     known = f"one of {', '.join(sorted(names))}, or " if names else ""
-    raise Mistake(f'{where}: "{use}" is not known{hint} Use {known}an import path (package.module:object or file.py:object)')
+    raise Mistake(
+        f'{where}: "{use}" is not known{hint} Use {known}an import path (package.module:object or file.py:object)'
+    )
 
 
 def load_object(path: str, where: str = "use") -> Any:
@@ -62,7 +64,9 @@ def _module(name: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise Mistake(f'{where}: no module "{error.name}" (asked for {name}); is it installed, is the name right?') from error
+        raise Mistake(
+            f'{where}: no module "{error.name}" (asked for {name}); is it installed, is the name right?'
+        ) from error
     except Exception as error:
         raise Mistake(f"{where}: importing {name} failed: {type(error).__name__}: {_one_line(error)}") from error
 
@@ -83,7 +87,8 @@ def _module_of_file(name: str, where: str) -> Any:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[key]
-        if not isinstance(error, Exception):
+        # sys.exit() at the top of a user's file would otherwise end the run without a word.
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise Mistake(f"{where}: {name} could not be imported: {type(error).__name__}: {_one_line(error)}") from error
     return module
@@ -108,9 +113,13 @@ class Use:
         """A class constructed with the arguments, or a function with them bound. `extra` are the seam's own.
 
         Raises:
-            Mistake: an argument that the signature does not have, or one it needs that is missing.
+            Mistake: an argument that the signature does not have, one it needs that is missing, or one that is not the
+                recipe's to give.
         """
         target = self.load()
+        for name in self.arguments:
+            if name in extra:
+                raise Mistake(f"{self.where}.with.{name}: is given by posttrain; leave it out")
         given = {**extra, **self.arguments}
         if inspect.isclass(target):
             check_arguments(target, given, self.where, complete=True)
@@ -124,6 +133,8 @@ class Use:
             return target
         bound = functools.partial(target, **given)
         functools.update_wrapper(bound, target)
+        # With it, inspect.signature would show the bound arguments as still wanted.
+        del bound.__wrapped__
         return bound
 
     __call__ = build
@@ -135,20 +146,27 @@ def check_arguments(target: Any, given: Mapping[str, Any], where: str, *, comple
     Raises:
         Mistake
     """
+    for name, text in wrong_arguments(target, given, complete=complete):
+        raise Mistake(f"{where}.with{f'.{name}' if name else ''}: {text}")
+
+
+def wrong_arguments(target: Any, given: Mapping[str, Any], *, complete: bool) -> list[tuple[str | None, str]]:
+    """What is wrong with calling `target(**given)`: (argument, or None for missing ones; what is wrong with it)."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return
-    by_name = {
-        n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
+        return []
+    by_name = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    called = getattr(target, "__name__", type(target).__name__)
+    wrong: list[tuple[str | None, str]] = []
     for name in given:
         if name not in by_name and not takes_any:
             near = get_close_matches(name, by_name, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else f"; it takes {', '.join(by_name) or 'none'}"
-            raise Mistake(f'{where}.with.{name}: unknown argument of {getattr(target, "__name__", target)}{hint}')
+            wrong.append((name, f"unknown argument of {called}{hint}"))
     if complete:
         missing = [n for n, p in by_name.items() if p.default is p.empty and n not in given]
         if missing:
-            raise Mistake(f"{where}.with: {getattr(target, '__name__', target)} needs {', '.join(missing)}")
+            wrong.append((None, f"{called} needs {', '.join(missing)}"))
+    return wrong

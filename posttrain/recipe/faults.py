@@ -20,10 +20,26 @@ MOST_NAMES = 12
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`; did you mean "weight"?`, or the known names where none is near."""
     names = list(known)
-    near = get_close_matches(given, names, n=1, cutoff=0.6) or get_close_matches(given.lower(), names, n=1, cutoff=0.6)
-    if near:
-        return f'; did you mean "{near[0]}"?'
+    if near := nearest(given, names):
+        return f'; did you mean "{near}"?'
     return f"; known: {', '.join(names)}" if 0 < len(names) <= MOST_NAMES else ""
+
+
+def nearest(given: str, names: list[str]) -> str | None:
+    """The name that was probably meant: an almost equal one, else the first that begins with what was given."""
+    near = get_close_matches(given.lower(), names, n=1, cutoff=0.75)
+    near = near or [name for name in names if len(given) >= 3 and name.startswith(given.lower())]
+    near = near or get_close_matches(given.lower(), names, n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
+def not_among(given: Any, names: list[str]) -> str:
+    """`should be one of a, b, got text "c"; did you mean "b"?`; long lists are left out where a near name is found."""
+    near = nearest(given, names) if isinstance(given, str) else None
+    hint = f'; did you mean "{near}"?' if near else ""
+    if near and len(names) > MOST_NAMES:
+        return f"{show(given)} is none of the {len(names)} known values{hint}"
+    return f"should be one of {', '.join(names)}, got {show(given)}{hint}"
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -129,9 +145,7 @@ def _words(error: Any, path: Path) -> str:
         return f"should be {_expected(kind, path)}, got {show(given)}{_hint(kind, given)}"
     if kind == "literal_error":
         names = [part.strip("'") for part in str(context["expected"]).replace(" or ", ", ").split(", ")]
-        near = get_close_matches(given, names, n=1) if isinstance(given, str) else []
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        return f"should be one of {', '.join(names)}, got {show(given)}{hint}"
+        return not_among(given, names)
     bounds = {
         "greater_than": "above",
         "greater_than_equal": "at least",

@@ -1,0 +1,433 @@
+"""The second look at a recipe: does what passes through it fit what it is for?
+
+`trainer.args` against the fields of the TRL configuration class (by type hint: constructing it would touch devices),
+`adapter` against PEFT's, and every `with` against the signature behind its `use`. Imports TRL, PEFT and the user's code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, Literal, Union, get_args, get_origin
+
+from posttrain.errors import Mistake
+from posttrain.imports import load_object, wrong_arguments
+from posttrain.recipe.faults import did_you_mean, not_among
+from posttrain.recipe.homes import HOMES, config_class
+from posttrain.recipe.reading import MOST_MISTAKES, Loaded
+from posttrain.recipe.rules import name_of, truncated_with_correction
+from posttrain.recipe.schema import Recipe, Source, Use
+from posttrain.recipe.text import Path, dotted, show
+from rollouts.engines import ENGINES
+from rollouts.strategies import STRATEGIES
+
+Found = Iterator[tuple[Path, str]]
+
+FROM_TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+"""Keyword arguments with which TRL calls every reward function, besides the data's columns."""
+
+
+def check(
+    recipe: Recipe, config: Any = None, loaded: Loaded | None = None, *, benchmarks: Collection[str] = ()
+) -> None:
+    """Check what can be checked without data, a model or a device.
+
+    Args:
+        recipe: a recipe that `load` returned.
+        config: the configuration class of its trainer; absent = found by `trainer.algorithm`.
+        loaded: gives file and line to messages.
+        benchmarks: the known short names of benchmarks; empty = not checked.
+
+    Raises:
+        Mistake: one line for each of the first mistakes.
+    """
+    config = config or config_class(recipe)
+    wrong = [
+        *_trainer_args(recipe.trainer.args, config),
+        *_adapter(recipe),
+        *_plugged_in(recipe),
+        *_benchmarks(recipe, benchmarks),
+    ]
+    if wrong:
+        lines = [loaded.line(path, text) if loaded else f"{dotted(path)}: {text}" for path, text in wrong]
+        more = f" (and {len(lines) - MOST_MISTAKES} more)" if len(lines) > MOST_MISTAKES else ""
+        raise Mistake("\n".join(lines[:MOST_MISTAKES]) + more)
+
+
+def reward_names(recipe: Recipe) -> list[str]:
+    """A name for each reward, all different: its own `name`, else its function's, numbered where two would be equal."""
+    taken = {reward.name for reward in recipe.rewards if reward.name is not None}
+    names = []
+    for reward in recipe.rewards:
+        name = reward.name
+        if name is None:
+            own = reward.use.rpartition(":")[2].rpartition(".")[2]
+            name, number = own, 1
+            while name in taken:
+                number += 1
+                name = f"{own}_{number}"
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+# trainer.args
+
+_GRPO_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "luspo", "sapo", "vespo")
+_DPO_LOSSES = (
+    *("sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired"),
+    *("apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm"),
+)
+
+CLOSED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "GRPOConfig": {
+        "loss_type": _GRPO_LOSSES,
+        "scale_rewards": ("group", "batch", "none", True, False),
+        "importance_sampling_level": ("token", "sequence"),
+        "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    },
+    "SFTConfig": {
+        "loss_type": ("nll", "dft"),
+        "truncation_mode": ("keep_start", "keep_end"),
+        "packing_strategy": ("bfd", "bfd_split", "wrapped"),
+    },
+    "DPOConfig": {
+        "loss_type": _DPO_LOSSES,
+        "truncation_mode": ("keep_start", "keep_end"),
+        "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    },
+}
+"""Values that TRL annotates as plain text but checks, some of them only after a first generation: class → key → values."""
+
+AT_LEAST: dict[str, float] = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "num_generations": 2,
+    "num_generations_eval": 1,
+    "generation_batch_size": 1,
+    "steps_per_generation": 1,
+    "num_iterations": 1,
+    "save_total_limit": 1,
+    "max_length": 1,
+    "learning_rate": 0,
+    "num_train_epochs": 0,
+    "weight_decay": 0,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "beta": 0,
+    "epsilon": 0,
+    "epsilon_high": 0,
+    "logging_steps": 0,
+    "save_steps": 0,
+    "eval_steps": 0,
+    "dataloader_num_workers": 0,
+}
+"""Least sensible value of a number, where TRL would go wrong late or silently below it."""
+
+
+def _trainer_args(args: Mapping[str, Any], config: Any) -> Found:
+    fields = {f.name: f for f in dataclasses.fields(config) if f.init}
+    hints = typing.get_type_hints(config)
+    closed = {k: v for base in reversed(config.__mro__) for k, v in CLOSED.get(base.__name__, {}).items()}
+    known = [name for name in fields if name not in HOMES and not name.startswith("vllm_")]
+    for key, value in args.items():
+        path: Path = ("trainer", "args", key)
+        if key not in fields:
+            yield path, f"unknown key of {config.__name__}{did_you_mean(key, known)}"
+        elif key in closed:
+            yield from _among(path, value, closed[key], hints[key])
+        elif choices := fields[key].metadata.get("choices"):
+            yield from _among(path, value, tuple(choices), hints[key])
+        elif text := mismatch(value, hints[key]):
+            yield path, text
+        elif _is_number(value) and value < AT_LEAST.get(key, value):
+            yield path, f"should be at least {AT_LEAST[key]:g}, got {show(value)}"
+
+
+def _among(path: Path, value: Any, allowed: tuple[Any, ...], hint: Any) -> Found:
+    many = isinstance(value, list) and _is_list(hint)
+    if not many and value is None and mismatch(None, hint) is None:
+        return
+    for i, one in enumerate(value if many else [value]):
+        if not any(type(one) is type(a) and one == a for a in allowed):
+            names = [str(a).lower() if isinstance(a, bool) else str(a) for a in allowed]
+            yield (*path, i) if many else path, not_among(one, names)
+
+
+# Types
+
+
+def mismatch(value: Any, hint: Any) -> str | None:
+    """What is wrong with `value` where `hint` is expected, in words; None = it fits.
+
+    As strict as the schema: no number for text, no text for a number, true is not 1; a whole number is a number.
+    """
+    if _fits(value, hint):
+        return None
+    values = list(_closed(hint))
+    if values and not _open(hint):
+        return not_among(value, values)
+    wanted = " or ".join(dict.fromkeys(_words(hint)))
+    if wanted in ("", "null"):
+        return "takes a Python object, which a recipe cannot give; leave it out"
+    return f"should be {wanted}, got {show(value)}{_mend(value, wanted)}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        if any(_is_enum(part) for part in inner):
+            # `SchedulerType | str`: the text must be one of the enum's.
+            inner = tuple(part for part in inner if part is not str)
+        return any(_fits(value, part) for part in inner)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in inner) or _is_pissa(value, inner)
+    if _is_enum(hint):
+        return value in [one.value for one in hint]
+    if hint in (None, type(None)):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        return _is_number(value)
+    if hint is str:
+        return isinstance(value, str)
+    if hint is list or origin is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value if inner)
+    if hint is tuple or origin is tuple:
+        return isinstance(value, list) and _fits_tuple(value, inner)
+    if hint is dict or origin is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values() if inner)
+    return False
+
+
+def _fits_tuple(value: list[Any], inner: tuple[Any, ...]) -> bool:
+    if not inner:
+        return True
+    if inner[-1] is Ellipsis:
+        return all(_fits(one, inner[0]) for one in value)
+    return len(value) == len(inner) and all(_fits(one, part) for one, part in zip(value, inner, strict=True))
+
+
+def _is_pissa(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """PEFT's one open name in a Literal: `pissa_niter_4`."""
+    return isinstance(value, str) and bool(re.fullmatch(r"pissa_niter_[0-9]+", value)) and "pissa" in allowed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, enum.Enum)
+
+
+def _is_list(hint: Any) -> bool:
+    return (
+        hint is list or get_origin(hint) is list or any(_is_list(part) for part in get_args(hint) if part is not hint)
+    )
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _closed(hint: Any) -> Iterator[str]:
+    """The named values in a hint."""
+    for part in _parts(hint):
+        if _is_enum(part):
+            yield from (str(one.value) for one in part)
+        elif get_origin(part) is Literal:
+            yield from (str(one).lower() if isinstance(one, bool) else str(one) for one in get_args(part))
+
+
+def _open(hint: Any) -> bool:
+    """True if something other than a named value fits as well."""
+    has_enum = any(_is_enum(part) for part in _parts(hint))
+    return any(
+        not _is_enum(p) and get_origin(p) is not Literal and p is not type(None) and not (p is str and has_enum)
+        for p in _parts(hint)
+    )
+
+
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a mapping",
+    list: "a list",
+}
+
+
+def _words(hint: Any) -> Iterator[str]:
+    for part in _parts(hint):
+        origin, inner = get_origin(part), get_args(part)
+        if part is type(None):
+            yield "null"
+        elif part in _NAMES:
+            yield _NAMES[part]
+        elif origin is dict:
+            yield "a mapping"
+        elif origin is list:
+            of = {str: " of text", int: " of whole numbers", float: " of numbers"}.get(inner[0], "")
+            yield f"a list{of}"
+        elif origin is tuple or part is tuple:
+            yield f"a list of {len(inner)}" if inner and inner[-1] is not Ellipsis else "a list"
+        elif origin is Literal:
+            yield "one of " + ", ".join(_closed(part))
+
+
+def _mend(value: Any, wanted: str) -> str:
+    if isinstance(value, str) and "number" in wanted and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
+        return "; leave out the quotes"
+    if isinstance(value, str) and wanted.startswith("true") and value.lower() in ("yes", "no", "on", "off"):
+        return f"; write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    return ""
+
+
+# adapter
+
+
+def _adapter(recipe: Recipe) -> Found:
+    if recipe.adapter is None:
+        return
+    from peft import LoraConfig
+
+    hints = typing.get_type_hints(LoraConfig)
+    known = [f.name for f in dataclasses.fields(LoraConfig) if f.init]
+    for key, value in (recipe.adapter.model_extra or {}).items():
+        if key not in known:
+            yield ("adapter", key), f"unknown key of LoraConfig{did_you_mean(key, [*known, 'start_from'])}"
+        elif text := mismatch(value, hints[key]):
+            yield ("adapter", key), text
+
+
+# Whatever is plugged in
+
+
+def _plugged_in(recipe: Recipe) -> Found:
+    rollouts = recipe.rollouts
+    for i, reward in enumerate(recipe.rewards):
+        yield from _fault(("rewards", i), reward.use, reward.with_, _reward)
+    yield from _seam(("rollouts", "engine"), rollouts.engine, ENGINES, _engine)
+    yield from _seam(("rollouts", "strategy"), rollouts.strategy, STRATEGIES, _strategy)
+    for name, source in (("train", recipe.data.train), ("eval", recipe.data.eval)):
+        if isinstance(source, Source) and source.use is not None and ":" in source.use:
+            yield from _fault(("data", name), source.use, source.with_, _function)
+    if ":" in recipe.model.name and not PurePath(recipe.model.name).is_absolute():
+        yield from _fault(("model",), recipe.model.name, recipe.model.with_, _function, key="name")
+    yield from _custom_engine(recipe)
+
+
+Fit = Callable[[Any, Mapping[str, Any]], Iterator[tuple[Path, str]]]
+
+
+def _seam(path: Path, setting: str | Use, short: Mapping[str, str], fit: Fit) -> Found:
+    name = name_of(setting)
+    given = {} if isinstance(setting, str) else setting.with_
+    yield from _fault(path, short.get(name, name), given, fit, key=None if isinstance(setting, str) else "use")
+
+
+def _fault(path: Path, use: str, given: Mapping[str, Any], fit: Fit, key: str | None = "use") -> Found:
+    """What is wrong with `use` and the arguments beside it."""
+    at = path if key is None else (*path, key)
+    mark = "\0"
+    try:
+        target = load_object(use, mark)
+    except Mistake as mistake:
+        yield at, str(mistake).removeprefix(f"{mark}: ")
+        return
+    for inner, text in fit(target, given):
+        yield ((*path, *inner) if inner else at), text
+
+
+def _wrong(target: Any, given: Mapping[str, Any], *, complete: bool, ours: Collection[str] = ()) -> Found:
+    for name in given:
+        if name in ours:
+            yield ("with", name), "is given by posttrain; leave it out"
+    every = {**dict.fromkeys(ours), **given}
+    for name, text in wrong_arguments(target, every, complete=complete):
+        if name not in ours:
+            yield ("with", name) if name else ("with",), text
+
+
+def _function(target: Any, given: Mapping[str, Any]) -> Found:
+    if not callable(target):
+        yield (), "is not a function"
+    else:
+        yield from _wrong(target, given, complete=True)
+
+
+def _engine(target: Any, given: Mapping[str, Any]) -> Found:
+    if not inspect.isclass(target):
+        yield (), "is not a class; an engine is one, with generate, sync and close"
+        return
+    for method in ("generate", "sync", "close"):
+        if not callable(getattr(target, method, None)):
+            yield (), f"{target.__name__} has no method {method}; an engine has generate, sync and close"
+    yield from _wrong(target, given, complete=True, ours=("spec",))
+
+
+def _strategy(target: Any, given: Mapping[str, Any]) -> Found:
+    if not inspect.isclass(target) or not callable(getattr(target, "run", None)):
+        yield (), "is not a class with a method run(asks, session)"
+    else:
+        yield from _wrong(target, given, complete=True)
+
+
+def _reward(target: Any, given: Mapping[str, Any]) -> Found:
+    if inspect.isclass(target):
+        if not any("__call__" in vars(base) for base in target.__mro__):
+            yield (), f"{target.__name__} has no __call__(prompts, completions, completion_ids, **columns)"
+            return
+        yield from _wrong(target, given, complete=True)
+        return
+    if not callable(target):
+        yield (), "is not a function"
+        return
+    for name in given:
+        if name in FROM_TRL:
+            yield ("with", name), "is what every reward is called with; bind another name"
+    free = {name: value for name, value in given.items() if name not in FROM_TRL}
+    yield from _wrong(target, free, complete=False)
+
+
+def _custom_engine(recipe: Recipe) -> Found:
+    """Truncated sampling on an engine of the user's, which only its class can say is not the trainer's own module."""
+    name = name_of(recipe.rollouts.engine)
+    if (
+        ":" not in name
+        or recipe.rollouts.correction.mode != "auto"
+        or recipe.trainer.algorithm in ("rloo", "sft", "dpo")
+    ):
+        return
+    try:
+        engine = load_object(name)
+    except Mistake:
+        return
+    if getattr(engine, "same_numerics", True) is False:
+        yield from truncated_with_correction(recipe)
+
+
+def _benchmarks(recipe: Recipe, known: Collection[str]) -> Found:
+    for i, one in enumerate(recipe.evaluation):
+        path: Path = ("evaluation", i, "benchmark")
+        if ":" in one.benchmark:
+            yield from _fault(("evaluation", i), one.benchmark, {}, lambda *_: iter(()), key="benchmark")
+        elif known and one.benchmark not in known:
+            yield (
+                path,
+                f"{show(one.benchmark)} is not known{did_you_mean(one.benchmark, known)} (or give an import path)",
+            )
