@@ -16,7 +16,6 @@ _HOMES = {
     "Problem": "benchmarks.base",
     "find_benchmark": "benchmarks.base",
     "Comparison": "compare",
-    "compare": "compare",
     "Result": "results",
     "evaluate": "sampling",
     "grade_texts": "sampling",

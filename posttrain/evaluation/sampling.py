@@ -86,14 +86,14 @@ def evaluate(
     look = find_style(style or benchmark.style, tokenizer)
     task = _Task(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     folder = Path(out_dir)
-    settings = {
+    settings: dict[str, Any] = {
         "benchmark": benchmark.name,
         "model": model_name,
         "weights": fingerprint(model_name),
         "adapter": fingerprint(adapter),
         "engine": engine_name or type(engine).__name__,
         "version": engine.version,
-        "sampling": asdict(sampling),
+        "sampling": asdict(sampling) | {"stop": list(sampling.stop)},
         "seed": seed,
         "prompt": look.hash(),
         "template": task.template_args,
@@ -121,7 +121,7 @@ def evaluate(
         model=model_name,
         adapter=adapter,
         engine=settings["engine"],
-        sampling=asdict(sampling),
+        sampling=settings["sampling"],
         seed=seed,
         prompt_style=look.name,
         prompt_hash=look.hash(),
@@ -331,7 +331,8 @@ def _bar(name: str, total: int, progress: bool | None) -> Iterator[Any]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[so_far]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=console.is_terminal) as bar:
         task = bar.add_task(name, total=total, so_far="")
 
         def update(lines: Sequence[Mapping[str, Any]]) -> None:

@@ -22,8 +22,15 @@ def read(row: Fields) -> Problem:
 
 
 def judge(problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-    """Models trained on this set write its calculator notes, `<<16-3=13>>13`: they are not part of the answer."""
-    return by_gold(problems, [_CALCULATOR.sub("", text) for text in texts])
+    """Models trained on this set write as it does: calculator notes, `<<16-3=13>>13`, are no part of the answer, and
+    `#### 13` is it."""
+    return by_gold(problems, [_answer(text) for text in texts])
+
+
+def _answer(text: str) -> str:
+    text = _CALCULATOR.sub("", text)
+    last = text.rpartition("####")[2]
+    return last if any(mark.isdigit() for mark in last) else text
 
 
 benchmark = Benchmark("gsm8k", read, Hub("openai/gsm8k", "test", config="main"), judge=judge, size=1319)
