@@ -226,7 +226,7 @@ def test_other_benchmarks_and_missing_files(tmp_path):
     a = write(tmp_path / "a", SCORES)
     with pytest.raises(Mistake, match="two benchmarks"):
         compare(a, write(tmp_path / "b", SCORES, benchmark="other"), anyway=True)
-    with pytest.raises(Mistake, match="no result.json here"):
+    with pytest.raises(Mistake, match=r"no result\.json here"):
         compare(a, tmp_path / "nothing")
     (a / "samples.jsonl").unlink()
     with pytest.raises(Mistake, match="cannot be compared"):
