@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from posttrain import adapters, engines, models
@@ -90,26 +91,33 @@ def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[An
         room -= recipe.rollouts.sampling.max_tokens
     limit = source.max_prompt_tokens or room
     if limit < 1:
-        raise Mistake(f"rollouts.sampling.max_tokens: {recipe.rollouts.sampling.max_tokens} leaves no room for a prompt")
+        raise Mistake(
+            f"rollouts.sampling.max_tokens: {recipe.rollouts.sampling.max_tokens} leaves no room for a prompt"
+        )
     return load_rows(source, tokenizer, max_prompt_tokens=limit, where=where, template_args=recipe.model.template_args)
 
 
-def parts(recipe: Recipe, run: RunDir) -> Parts:
-    """Everything a trainer is built from. Loads the data and the model and starts the engine."""
+def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
+    """Everything a trainer is built from. Loads the data and the model and starts the engine; `stack` ends what was
+    started."""
     tokenizer = models.load_tokenizer(recipe.model)
     train, _ = rows(recipe, recipe.data.train, tokenizer, "data.train")
     held_out = rows(recipe, recipe.data.eval, tokenizer, "data.eval")[0] if recipe.data.eval else None
     scorers = judged(recipe)
+    for one in scorers:
+        stack.callback(one.guard.close)
     online = is_online(recipe)
     wants_engine = online or bool(recipe.evaluation)
     sampler = engine(recipe, tokenizer) if wants_engine else None
+    if sampler is not None:
+        stack.callback(sampler.close)
     model = models.load_model(recipe.model)
     peft_config = None
     if recipe.adapter is not None and recipe.adapter.start_from:
         model = adapters.attach_existing(model, recipe.adapter)
     elif recipe.adapter is not None:
         peft_config = adapters.config(recipe.adapter)
-    made = Parts(
+    return Parts(
         recipe=recipe,
         run=run,
         model=model,
@@ -122,8 +130,17 @@ def parts(recipe: Recipe, run: RunDir) -> Parts:
         strategy=strategy(recipe) if online else None,
         sampling=sampling(recipe),
         judged=scorers,
+        stack=stack,
     )
-    made.closing.extend(one.guard.close for one in scorers)
-    if sampler is not None:
-        made.closing.append(sampler.close)
-    return made
+
+
+def trainer(kind: Any, parts: Parts) -> Any:
+    """The trainer, constructed.
+
+    Raises:
+        Mistake: TRL refuses the settings.
+    """
+    try:
+        return kind.build(parts)
+    except (ValueError, NotImplementedError) as error:
+        raise Mistake(f"trainer.args: TRL refuses these settings: {' '.join(str(error).split())}") from error

@@ -15,7 +15,8 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from posttrain import adapters, plan as planning
+from posttrain import adapters
+from posttrain import plan as planning
 from posttrain.errors import Mistake
 from posttrain.recipe import Recipe
 from posttrain.rundir import RunDir, write_atomic, write_json

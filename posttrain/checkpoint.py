@@ -47,7 +47,9 @@ def evaluate_checkpoint(
     tokenizer = models.load_tokenizer(setting)
     spec = engines.spec(setting, tokenizer, lora_rank=rank, run_id=f"evaluate-{int(time.time())}")
     sampler = engines.build(engine, dict(engine_options or {}), spec, "--engine")
-    target = Path(out) if out else Path("evaluations") / _folder(model, adapter, task.name, time.strftime("%Y%m%d-%H%M%S"))
+    target = (
+        Path(out) if out else Path("evaluations") / _folder(model, adapter, task.name, time.strftime("%Y%m%d-%H%M%S"))
+    )
     try:
         sampler.sync(Policy(version=0, adapter_dir=None if adapter is None else str(Path(adapter).resolve())))
         return evaluate(

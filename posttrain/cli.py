@@ -183,15 +183,15 @@ def report_command(options: argparse.Namespace) -> None:
 
 
 def recipes_ls(options: argparse.Namespace) -> None:
-    from posttrain.recipe import shelf
+    from posttrain.recipe.shelf import recipes
 
-    for path in sorted(shelf().rglob("*.yaml")):
+    for path in recipes():
         first = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
-        print(f"{path.relative_to(shelf())!s:36} {first}")
+        print(f"{path.name:36} {first}")
 
 
 def recipes_cp(options: argparse.Namespace) -> None:
-    from posttrain.recipe import copy_recipe
+    from posttrain.recipe.shelf import copy_recipe
 
     for path in copy_recipe(options.name, Path(options.to)):
         print(path)
@@ -200,7 +200,7 @@ def recipes_cp(options: argparse.Namespace) -> None:
 def recipes_schema(options: argparse.Namespace) -> None:
     import json
 
-    from posttrain.recipe import schema_json
+    from posttrain.recipe.export import schema_json
 
     print(json.dumps(schema_json(), indent=2))
 

@@ -23,22 +23,28 @@ def guarded(do: Callable[[], object]) -> int:
 
 
 def _run(do: Callable[[], object]) -> int:
-    from rollouts.records import EngineError, StaleRollout
-
     try:
         do()
     except Mistake as mistake:
         return _say(str(mistake), 2)
-    except (Alarm, EngineError, StaleRollout) as alarm:
+    except Alarm as alarm:
         return _say(f"stopped: {alarm}", 3)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:
         return 0
-    except Exception:
+    except Exception as error:
+        if _engine_gave_up(error):
+            return _say(f"stopped: {error}", 3)
         traceback.print_exc()
         return 1
     return 0
+
+
+def _engine_gave_up(error: Exception) -> bool:
+    # Not imported here: this module must work before anyone knows whose `rollouts` that would be.
+    records = sys.modules.get("rollouts.records")
+    return records is not None and isinstance(error, (records.EngineError, records.StaleRollout))
 
 
 def _say(text: str, code: int) -> int:

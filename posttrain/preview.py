@@ -15,6 +15,7 @@ from posttrain import assemble, models
 from posttrain import plan as planning
 from posttrain.data import load_rows
 from posttrain.errors import Mistake
+from posttrain.evaluation import BENCHMARKS
 from posttrain.imports import Use, resolve_path
 from posttrain.recipe import Recipe
 from posttrain.recipe.check import check
@@ -41,7 +42,7 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     console.print(escape(text.rstrip()), highlight=False)
     if shape_only:
         return
-    check(recipe, assemble.trainer_class(recipe).Config)
+    check(recipe, assemble.trainer_class(recipe).Config, loaded, benchmarks=BENCHMARKS)
     tokenizer = models.load_tokenizer(recipe.model)
     rows, counts = assemble.rows(recipe, recipe.data.train, tokenizer, "data.train")
     arguments = trl_arguments(recipe, RunDir(f"{recipe.run.directory}/{recipe.run.name}"))
@@ -155,11 +156,19 @@ def try_reward(
     table = Table("row", "completion", "score", title=reward)
     for i, (row, value) in enumerate(zip(rows, scores.values, strict=True)):
         fault = faults.get(i) or faults.get(None)
-        told = f"[red]{escape(f'{fault.kind}: {fault.text}')}[/]" if fault else "not judged" if value is None else f"{value:.4g}"
+        told = (
+            f"[red]{escape(f'{fault.kind}: {fault.text}')}[/]"
+            if fault
+            else "not judged"
+            if value is None
+            else f"{value:.4g}"
+        )
         table.add_row(str(i), escape(_text(row["completion"])[:60]), told)
     console.print(table)
     numbers = [v for v in scores.values if v is not None]
-    spread = f"mean {statistics.fmean(numbers):.4g}, from {min(numbers):.4g} to {max(numbers):.4g}; " if numbers else ""
+    spread = (
+        f"mean {statistics.fmean(numbers):.4g}, from {min(numbers):.4g} to {max(numbers):.4g}; " if numbers else ""
+    )
     console.print(f"{len(rows)} rows in {scores.seconds:.3f} s; {spread}{len(scores.faults)} faults", highlight=False)
     if data is None:
         console.print("(rows of our own; `completion_ids` are bytes here. Give --data for yours.)", style="dim")

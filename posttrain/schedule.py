@@ -23,7 +23,9 @@ class Schedule:
         self.run = run
         self.parts = parts
         self.benchmarks = [
-            load_object(resolve_path(e.benchmark, BENCHMARKS, f"evaluation.{i}.benchmark"), f"evaluation.{i}.benchmark")
+            load_object(
+                resolve_path(e.benchmark, BENCHMARKS, f"evaluation.{i}.benchmark"), f"evaluation.{i}.benchmark"
+            )
             for i, e in enumerate(recipe.evaluation)
         ]
         self.trainer: Any = None

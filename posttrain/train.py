@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -20,39 +21,38 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(words: list[str]) -> None:
+    """The life of a run."""
     shadow.refuse()
     if not words or words[0].startswith("-"):
         raise Mistake("usage: accelerate launch -m posttrain.train RECIPE [key=value ...]")
-    from posttrain.recipe.reading import read
+    from posttrain.recipe import read
 
-    loaded = read(words[0], words[1:])
+    loaded = read(words[0], words[1:])  # a mistake in the file shows before torch is imported
+    recipe = loaded.recipe
     quiet_process()
     world = join_world()
 
     from posttrain import assemble, bookkeeping
-    from posttrain.schedule import Schedule
+    from posttrain.evaluation import BENCHMARKS
     from posttrain.recipe.check import check
+    from posttrain.schedule import Schedule
 
-    recipe = loaded.recipe
     kind = assemble.trainer_class(recipe)
-    check(recipe, kind.Config)
+    check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
     run = bookkeeping.claim(world, loaded)
-    with bookkeeping.status(world, run) as status:
-        parts = assemble.parts(recipe, run)
+    with bookkeeping.status(world, run) as status, ExitStack() as stack:
+        parts = assemble.parts(recipe, run, stack)
         bookkeeping.plan(world, run, parts)
         schedule = Schedule(recipe, run, parts)
         parts.callbacks.extend(schedule.callbacks())
-        trainer = kind.build(parts)
+        trainer = assemble.trainer(kind, parts)
+        schedule.evaluate(trainer, "before")
         try:
-            schedule.evaluate(trainer, "before")
             trainer.train(resume_from_checkpoint=bookkeeping.checkpoint(recipe, run))
-            status.steps = trainer.state.global_step
-            bookkeeping.result(run, trainer)
-            schedule.evaluate(trainer, "after")
         finally:
-            status.rollouts = bookkeeping.rollouts(trainer)
-            for close in reversed(parts.closing):
-                close()
+            status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)
+        bookkeeping.result(run, trainer)
+        schedule.evaluate(trainer, "after")
     if world.is_main_process:
         bookkeeping.finish(run)
 

@@ -7,8 +7,5 @@ TRAINERS = {
     "dpo": "posttrain.trainers.dpo:DPO",
 }
 
-CONFIGS = {"grpo": "trl:GRPOConfig", "rloo": "trl:RLOOConfig", "sft": "trl:SFTConfig", "dpo": "trl:DPOConfig"}
-"""The TRL configuration class that `trainer.args` is checked against, so that a check need not import the trainer."""
-
 ONLINE = ("grpo", "rloo")
 """Those that sample from the policy while they train."""

@@ -34,7 +34,7 @@ class Online:
         self.bridge = bridge
         self.scorer = scorer
         self.recorder = Recorder(parts.run, self.accelerator.process_index)
-        parts.closing.append(self.recorder.close)
+        parts.stack.callback(self.recorder.close)
         parts.follower = bridge.follower
         connect(self, parts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,5 +37,5 @@ class Parts:
     callbacks: list[Any] = field(default_factory=list)
     follower: Follower | None = None
     """Set by the trainer: keeps the engine at the trainer's version."""
-    closing: list[Callable[[], None]] = field(default_factory=list)
-    """What must be ended when the run is over."""
+    stack: ExitStack = field(default_factory=ExitStack)
+    """What must be ended when the run is over, last in first out."""

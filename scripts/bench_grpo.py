@@ -1,0 +1,180 @@
+"""Step time and peak memory of our GRPO against TRL's own `GRPOTrainer`: same model, data, seed and settings.
+
+Each arm is a fresh process; arms alternate (trl, ours, trl, ours, ...), so that a machine that slows down slows both.
+The first steps of a process are left out. Ratios are ours / TRL's, paired by repeat, with a 95 % t interval over repeats.
+
+    python scripts/bench_grpo.py [--repeats 4] [--steps 12] [--engine transformers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP = 2
+RECIPE = ROOT / "recipes" / "arithmetic_grpo.yaml"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--repeats", type=int, default=4)
+    options.add_argument("--steps", type=int, default=12)
+    options.add_argument("--arm", choices=["trl", "ours"], help=argparse.SUPPRESS)
+    options.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    options.add_argument("overrides", nargs="*", metavar="key=value", help="changes to recipes/arithmetic_grpo.yaml")
+    given = options.parse_args()
+    if given.arm:
+        print(json.dumps(ARMS[given.arm](given.steps, given.seed, given.overrides)))
+        return
+    results: dict[str, list[dict[str, Any]]] = {"trl": [], "ours": []}
+    for repeat in range(given.repeats):
+        for arm in ("trl", "ours") if repeat % 2 == 0 else ("ours", "trl"):
+            command = [sys.executable, __file__, "--arm", arm, "--steps", str(given.steps), "--seed", str(repeat)]
+            ended = subprocess.run([*command, *given.overrides], capture_output=True, text=True, check=False)
+            if ended.returncode:
+                sys.exit(f"{arm} failed:\n{ended.stderr[-3000:]}")
+            results[arm].append(json.loads(ended.stdout.strip().splitlines()[-1]))
+            print(f"{arm:5} repeat {repeat}: {results[arm][-1]['step']:.3f} s a step", flush=True)
+    table(results)
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> None:
+    print(f"\n{'':24}{'TRL':>10}{'ours':>10}{'ratio':>8}   95 % interval over {len(results['trl'])} paired repeats")
+    for key in results["trl"][0]:
+        pairs = [(t[key], o[key]) for t, o in zip(results["trl"], results["ours"], strict=True)]
+        trl, ours = (sum(p[i] for p in pairs) / len(pairs) for i in (0, 1))
+        line = f"{key:24}{trl:10.3f}{ours:10.3f}"
+        if all(t > 1e-4 and o > 1e-4 for t, o in pairs):
+            mean, half = interval([math.log(o / t) for t, o in pairs])
+            line += f"{math.exp(mean):8.3f}   [{math.exp(mean - half):.3f}, {math.exp(mean + half):.3f}]"
+        print(line)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % t interval."""
+    from scipy import stats
+
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.inf
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return mean, float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+
+
+def prepare(steps: int, seed: int, overrides: list[str]) -> tuple[Any, Any]:
+    sys.path.insert(0, str(ROOT))
+    os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", TRL_EXPERIMENTAL_SILENCE="1", TOKENIZERS_PARALLELISM="false")
+    from posttrain import assemble
+    from posttrain.recipe import load
+    from posttrain.rundir import RunDir
+
+    folder = tempfile.mkdtemp(prefix="bench-grpo-")
+    words = [f"run.directory={folder}", f"run.seed={seed}", f"trainer.args.max_steps={steps}", "evaluation=[]"]
+    recipe = load(str(RECIPE), [*words, "trainer.args.save_strategy=no", *overrides])
+    return recipe, assemble.parts(recipe, RunDir.claim(folder, recipe.run.name), ExitStack())
+
+
+def measured(trainer: Any, timer: Any) -> dict[str, float]:
+    """Train, and give mean seconds a step after the warm-up, by phase, with peak memory and tokens."""
+    from transformers import TrainerCallback
+
+    seen: list[dict[str, float]] = []
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            now = time.perf_counter()
+            seen.append({"step": now - self.last})
+            self.last = now
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.last = time.perf_counter()
+
+    trainer.add_callback(Steps())
+    logged: list[dict[str, float]] = []
+    trainer.add_callback(
+        type("Logs", (TrainerCallback,), {"on_log": lambda s, a, b, c, logs=None, **k: logged.append(logs)})()
+    )
+    trainer.train()
+    kept = seen[WARM_UP:]
+    rows = [x for x in logged if "time/generation" in x][WARM_UP:]
+    out = {"step": sum(s["step"] for s in kept) / len(kept)}
+    for phase in ("generation", "rewards", "logprobs", "training", "sync", "other"):
+        out[phase] = sum(r[f"time/{phase}"] for r in rows) / len(rows)
+    out["completion tokens"] = sum(r["completions/mean_length"] for r in rows) / len(rows)
+    import torch
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    out["peak memory MiB"] = peak
+    return out
+
+
+def ours(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
+    with redirect_stdout(sys.stderr):
+        _, parts = prepare(steps, seed, overrides)
+        from posttrain.trainers.grpo import GRPO
+
+        trainer = GRPO.build(parts)
+        result = measured(trainer, parts.timer)
+        parts.stack.close()
+    return result
+
+
+def trl(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
+    """TRL's trainer with TRL's generation and the bare reward function; only timed, nothing replaced."""
+    with redirect_stdout(sys.stderr):
+        recipe, parts = prepare(steps, seed, overrides)
+        from trl import GRPOConfig, GRPOTrainer
+
+        from posttrain.imports import Use
+        from posttrain.trainers.log import PhaseTimes
+        from posttrain.trainers.timing import Timer
+
+        timer = Timer()
+
+        def timed(method: Any, phase: str) -> Any:
+            def inner(*args: Any, **kwargs: Any) -> Any:
+                import torch
+
+                if phase == "logprobs" and torch.is_grad_enabled():
+                    return method(*args, **kwargs)
+                with timer(phase):
+                    return method(*args, **kwargs)
+
+            return inner
+
+        trainer = GRPOTrainer(
+            model=parts.model,
+            reward_funcs=[Use(r.use, dict(r.with_)).build() for r in recipe.rewards],
+            args=GRPOConfig(**parts.arguments),
+            train_dataset=parts.train,
+            processing_class=parts.tokenizer,
+            peft_config=parts.peft_config,
+        )
+        trainer._generate_single_turn = timed(trainer._generate_single_turn, "generation")
+        trainer._calculate_rewards = timed(trainer._calculate_rewards, "rewards")
+        trainer._get_per_token_logps_and_entropies = timed(trainer._get_per_token_logps_and_entropies, "logprobs")
+        trainer._prepare_inputs = timed(trainer._prepare_inputs, "other")
+        trainer.training_step = timed(trainer.training_step, "training")
+        parts.timer = timer
+        trainer.add_callback(PhaseTimes(trainer, parts))
+        parts.stack.close()
+        return measured(trainer, timer)
+
+
+ARMS = {"trl": trl, "ours": ours}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Real runs: `accelerate launch -m posttrain.train` in a folder of their own, on one or two CPU processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+    run: Path
+
+    def json(self, name: str) -> Any:
+        return json.loads((self.run / name).read_text())
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.run / name).read_text().splitlines()]
+
+    def metrics(self, key: str) -> list[float]:
+        return [m[key] for m in self.lines("metrics.jsonl") if m["phase"] == "train" and m.get(key) is not None]
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        files = sorted((self.run / "rollouts").glob("*.jsonl"))
+        return [json.loads(line) for f in files for line in f.read_text().splitlines()]
+
+    def accuracy(self, when: str, benchmark: str = "arithmetic") -> dict[str, float]:
+        return self.json(f"evaluation/{when}-{benchmark}/result.json")["metrics"]["accuracy"]
+
+
+@pytest.fixture
+def launch(tmp_path) -> Callable[..., Ended]:
+    """`launch(recipe, "key=value", ..., processes=1)`; the run is called `run.name` of the override or `test`."""
+
+    def do(
+        recipe: str | Path, *overrides: str, processes: int = 1, name: str = "test", timeout: float = 540, env=None
+    ):
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["-m", "posttrain.train", str(recipe), f"run.name={name}", *overrides]
+        threads = {"OMP_NUM_THREADS": "1"} if processes > 1 else {}
+        ended = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **threads, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr, tmp_path / "runs" / name)
+
+    return do
+
+
+@pytest.fixture
+def recipes() -> Path:
+    return ROOT / "recipes"
