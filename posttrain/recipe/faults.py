@@ -95,6 +95,11 @@ def translate(error: ValidationError, values: Any) -> list[tuple[Path, str]]:
         if path not in found or fits:
             found[path] = text
     deeper = {path[:n] for path in found for n in range(len(path))}
+    # A misspelt key is missing under its right name too: one mistake, one line.
+    for path, text in list(found.items()):
+        meant = text.partition('unknown key; did you mean "')[2].removesuffix('"?')
+        if meant and found.get((*path[:-1], meant), "").startswith("missing"):
+            del found[(*path[:-1], meant)]
     return [(path, text) for path, text in found.items() if path not in deeper]
 
 
@@ -198,7 +203,7 @@ def _unknown(path: Path) -> str:
     if near:
         return f'unknown key; did you mean "{near[0]}"?'
     homes = _homes_of(key)
-    if 0 < len(homes) <= 3:
+    if 0 < len(homes) <= 2:
         return f'unknown key here; did you mean "{" or ".join(homes)}"?'
     return f"unknown key{did_you_mean(key, siblings)}"
 

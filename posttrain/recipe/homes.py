@@ -90,7 +90,7 @@ HOMES: dict[str, str] = {
     "parallelism_config": _LAUNCH,
     "ddp_backend": _LAUNCH,
     "ddp_timeout": _LAUNCH,
-    "use_cpu": "nowhere: an accelerator is used where there is one; to leave it alone, accelerate launch --cpu",
+    "use_cpu": "nowhere: an accelerator is used where there is one; hide it with CUDA_VISIBLE_DEVICES=",
     # what follows from the rest
     "do_train": _ALONE,
     "do_eval": "trainer.args.eval_strategy",

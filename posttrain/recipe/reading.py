@@ -67,6 +67,14 @@ class Loaded:
 
 
 @dataclass
+class _Files:
+    """The files that were read: absolute path → text, and how often any was."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    read: int = 0
+
+
+@dataclass
 class _Tree:
     """A merged mapping and the marks of its keys."""
 
@@ -89,7 +97,7 @@ def read(recipe: Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence
     Raises:
         Mistake
     """
-    files: dict[str, str] = {}
+    files = _Files()
     if isinstance(recipe, Mapping):
         values = plain(recipe)
         given = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -98,7 +106,7 @@ def read(recipe: Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence
     else:
         source = os.fspath(recipe)
         tree = _file(source, Path(source), (), files)
-        given = files[_absolute(Path(source))]
+        given = files.texts[_absolute(Path(source))]
     for one in overrides:
         _override(tree, one)
     return _checked(tree, source, given, list(overrides), files)
@@ -147,10 +155,11 @@ def _text_of(path: Path, said: str) -> str:
         raise Mistake(f"{said}not UTF-8 text (byte {error.start}); is this a recipe?") from None
 
 
-def _file(name: str, path: Path, chain: tuple[str, ...], files: dict[str, str], said: str = "") -> _Tree:
+def _file(name: str, path: Path, chain: tuple[str, ...], files: _Files, said: str = "") -> _Tree:
     """One file with all that it extends. `chain`: the files that led here, outermost first."""
     name = printable(name, 400)
-    files[_absolute(path)] = text = _text_of(path, said or f"{name}: ")
+    files.texts[_absolute(path)] = text = _text_of(path, said or f"{name}: ")
+    files.read += 1
     values, lines = parse(text, name)
     if values is None:
         raise Mistake(f"{name}: empty; a recipe needs at least model, data, trainer and run")
@@ -169,7 +178,7 @@ def _extended(
     name: str,
     folder: Path,
     chain: tuple[str, ...],
-    files: dict[str, str],
+    files: _Files,
 ) -> _Tree:
     """`values` laid over the recipes that its `extends` names."""
     own = _Tree(
@@ -185,7 +194,7 @@ def _extended(
         mark = _mark(marks, keys, name)
         if not isinstance(base, str) or not base:
             raise Mistake(faults.line(mark.text, keys, f"should be a file name or a list of them, got {show(base)}"))
-        if len(files) >= MOST_FILES or len(chain) >= MOST_FILES:
+        if files.read >= MOST_FILES:
             raise Mistake(faults.line(mark.text, keys, f"more than {MOST_FILES} files"))
         found = _base(base, folder, mark, keys)
         if _absolute(found) in chain:
@@ -306,7 +315,7 @@ def _override(tree: _Tree, text: str) -> None:
         elif isinstance(here, dict):
             key = words[i]  # a mapping's keys are text, whatever they look like
             if not last:
-                _step_into(here, key, keys[i + 1], (*path, key), mark)
+                _step_into(here, key, keys[i + 1], (*path, key), mark, tree.marks)
         else:
             raise Mistake(f"{mark.text}: {dotted(path)} is {show(here)}, it has no key {printable(str(key), 40)}")
         path = (*path, key)
@@ -318,12 +327,15 @@ def _override(tree: _Tree, text: str) -> None:
             here = here[key]
 
 
-def _step_into(here: dict[str, Any], key: str, following: str | int, path: Keys, mark: Mark) -> None:
+def _step_into(
+    here: dict[str, Any], key: str, following: str | int, path: Keys, mark: Mark, marks: dict[Keys, Mark]
+) -> None:
     """Make sure that `here[key]` is something that has keys or items, if it may."""
     if key not in here:
         if isinstance(following, int):
             raise Mistake(f"{mark.text}: there is no {dotted(path)} in the recipe, so no item {following}")
         here[key] = {}
+        marks[path] = mark
     elif path in {("rollouts", "engine"), ("rollouts", "strategy")} and isinstance(here[key], str):
         here[key] = {"use": here[key]}  # the short form
 
@@ -339,7 +351,7 @@ def _index(items: list[Any], key: str | int, path: Keys, mark: Mark) -> None:
 # Checking
 
 
-def _checked(tree: _Tree, source: str, given: str, overrides: list[str], files: dict[str, str]) -> Loaded:
+def _checked(tree: _Tree, source: str, given: str, overrides: list[str], files: _Files) -> Loaded:
     def fail(wrong: list[tuple[Keys, str]]) -> Mistake:
         lines = [faults.line(_mark(tree.marks, keys, source).text, keys, text) for keys, text in wrong]
         more = f" (and {len(lines) - MOST_MISTAKES} more)" if len(lines) > MOST_MISTAKES else ""
@@ -353,7 +365,7 @@ def _checked(tree: _Tree, source: str, given: str, overrides: list[str], files: 
         raise fail(faults.translate(error, tree.values)) from None
     if wrong := [*homes.misplaced(recipe), *rules.broken(recipe)]:
         raise fail(wrong)
-    return Loaded(recipe, tree.values, source, given, overrides, tree.marks, files)
+    return Loaded(recipe, tree.values, source, given, overrides, tree.marks, files.texts)
 
 
 def _file_references(tree: _Tree) -> list[tuple[Keys, str]]:
