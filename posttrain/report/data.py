@@ -1,0 +1,454 @@
+"""A run directory as the page needs it: read from files only, at any moment of a run, in bounded memory.
+
+Nothing here fails because of what is in a run: a file that is missing leaves its part empty, a line that is half written or
+broken is left out, and what was left out is said in `Run.notes`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from posttrain.metrics import BOOKKEEPING
+from posttrain.rundir import RunDir
+
+MAX_LINES = 20_000
+"""Lines of `metrics.jsonl` that are read; of more, every n-th."""
+MAX_ROWS = 2_000
+"""Training rollouts on the page."""
+MIN_STEPS = 25
+"""Steps they are taken from at least, if there are so many."""
+MAX_SAMPLES = 120
+"""Samples of one evaluation on the page."""
+MAX_CHARS = 12_000_000
+"""Characters of model text on the page, over all rows."""
+MAX_TEXT = 40_000
+"""Characters of one prompt or completion."""
+MAX_FAULTS = 100
+"""Faults listed one by one: the first half and the last half."""
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Series:
+    """One metric over the steps. `value` holds None where it was logged without a number."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float | None] = field(default_factory=list)
+
+
+@dataclass
+class Evaluation:
+    """One `result.json`."""
+
+    folder: str
+    when: str
+    step: int | None
+    benchmark: str
+    result: Record
+
+    def estimate(self, name: str = "accuracy") -> tuple[float, float | None, float | None] | None:
+        """(value, low, high) of a metric, shares of 1; the bounds are None where the result has none."""
+        metrics = self.result.get("metrics")
+        entry = metrics.get(name) if isinstance(metrics, dict) else None
+        entry = entry if isinstance(entry, dict) else {"value": entry}
+        value, low, high = number(entry.get("value")), number(entry.get("low")), number(entry.get("high"))
+        if value is None:
+            return None
+        return (value, low, high) if low is not None and high is not None else (value, None, None)
+
+
+@dataclass
+class Picked:
+    """Rows to read: what was kept, and by which rule."""
+
+    rows: list[Record] = field(default_factory=list)
+    rule: str = ""
+    steps: int = 0
+    """Steps for which there are rollouts on disk."""
+    judge: str = ""
+    """What `right` and `wrong` mean for the training rollouts; empty if nothing says."""
+
+
+@dataclass
+class Faults:
+    total: int = 0
+    kinds: list[tuple[str, str, int, Record]] = field(default_factory=list)
+    """(reward, kind, how often, the first of them), most frequent first."""
+    listed: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    root: Path
+    name: str
+    status: Record = field(default_factory=dict)
+    recipe: str = ""
+    resolved: Record = field(default_factory=dict)
+    environment: Record = field(default_factory=dict)
+    plan: Record = field(default_factory=dict)
+    train: dict[str, Series] = field(default_factory=dict)
+    held_out: dict[str, Series] = field(default_factory=dict)
+    """What TRL's own evaluation loop logged."""
+    summary: Record = field(default_factory=dict)
+    stride: int = 1
+    last_time: float | None = None
+    """When the last line of metrics was written (unix seconds)."""
+    evaluations: list[Evaluation] = field(default_factory=list)
+    rollouts: Picked = field(default_factory=Picked)
+    samples: list[Record] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that any file speaks of; 0 before the first."""
+        logged = [series.steps[-1] for series in self.train.values() if series.steps]
+        return max([*logged, int(number(self.status.get("steps")) or 0)], default=0)
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for everything else (booleans too)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        value = float(value)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def lines(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """(line, whole) of a file; a last line without its newline is not whole. Nothing if the file is not there."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line, line.endswith(b"\n")
+    except OSError:
+        return
+
+
+def parse(line: bytes) -> Record | None:
+    """The JSON object on a line, or None if it is none."""
+    try:
+        record = json.loads(line.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def records(path: Path, broken: Counter[str] | None = None) -> Iterator[Record]:
+    """The objects of a JSON-lines file, in order; lines that are none are counted in `broken` by file name."""
+    for line, whole in lines(path):
+        if not whole or not line.strip():
+            continue
+        record = parse(line)
+        if record is not None:
+            yield record
+        elif broken is not None:
+            broken[path.name] += 1
+
+
+def read_object(path: Path, notes: list[str]) -> Record:
+    """The JSON object in a file; empty, with a note, if it cannot be read."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return {}
+    record = parse(text)
+    if record is None:
+        notes.append(f"{path.name} is not a JSON object and was left out")
+    return record or {}
+
+
+def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHARS) -> Run:
+    """Everything about a run that the page shows."""
+    place = RunDir(root)
+    run = Run(root=place.root, name=place.root.resolve().name)
+    broken: Counter[str] = Counter()
+    run.status = read_object(place.status, run.notes)
+    run.resolved = read_object(place.resolved, run.notes)
+    run.environment = read_object(place.environment, run.notes)
+    run.plan = read_object(place.plan, run.notes)
+    try:
+        run.recipe = place.recipe.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        run.recipe = ""
+    _metrics(run, place.metrics, broken)
+    run.evaluations = _evaluations(run, place.root / "evaluation")
+    run.rollouts = _rollouts(place.rollouts, broken, max_rows)
+    run.samples = _samples(run.evaluations, place.root / "evaluation", broken)
+    run.faults = _faults(place.faults, broken)
+    _fit(run, max_chars)
+    run.notes += [f"{name}: {count} broken lines were left out" for name, count in sorted(broken.items())]
+    return run
+
+
+def _metrics(run: Run, path: Path, broken: Counter[str]) -> None:
+    total = sum(1 for _ in lines(path))
+    run.stride = max(1, math.ceil(total / MAX_LINES))
+    if run.stride > 1:
+        run.notes.append(f"metrics.jsonl has {total:,} lines; the curves are drawn from every {run.stride}-th of them")
+    points: dict[str, dict[str, dict[int, float | None]]] = {"train": {}, "eval": {}}
+    for index, (line, whole) in enumerate(lines(path)):
+        if not whole or (index % run.stride and index < total - run.stride):
+            continue
+        record = parse(line)
+        if record is None:
+            broken[path.name] += bool(line.strip())
+            continue
+        step = number(record.get("step"))
+        if step is None:
+            broken[path.name] += 1
+            continue
+        run.last_time = number(record.get("time")) or run.last_time
+        phase = record.get("phase")
+        if phase == "summary":
+            run.summary.update(record)
+            continue
+        into = points["eval" if phase == "eval" else "train"]
+        for name, value in record.items():
+            if name not in BOOKKEEPING and (value is None or number(value) is not None):
+                into.setdefault(name, {})[int(step)] = number(value)  # a step that was done again: the last one counts
+    run.train = {name: _series(values) for name, values in points["train"].items()}
+    run.held_out = {name: _series(values) for name, values in points["eval"].items()}
+
+
+def _series(values: dict[int, float | None]) -> Series:
+    steps = sorted(values)
+    return Series(steps, [values[step] for step in steps])
+
+
+def _evaluations(run: Run, folder: Path) -> list[Evaluation]:
+    found = []
+    for path in sorted(folder.glob("*/result.json")) if folder.is_dir() else []:
+        result = read_object(path, run.notes)
+        if not result:
+            continue
+        when = str(result.get("when") or path.parent.name.rpartition("-")[0] or path.parent.name)
+        benchmark = str(result.get("benchmark") or path.parent.name.removeprefix(f"{when}-"))
+        found.append(Evaluation(path.parent.name, when, _step_of(when, run.last_step), benchmark, result))
+    return sorted(
+        found, key=lambda e: (e.benchmark, e.step if e.step is not None else math.inf, e.when == "after", e.when)
+    )
+
+
+def _step_of(when: str, last: int) -> int | None:
+    if when == "before":
+        return 0
+    if when == "after":
+        return last
+    match = re.fullmatch(r"step-(\d{1,12})", when)
+    return int(match[1]) if match else None
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` indices below `count`, evenly spaced, the first and the last among them."""
+    if wanted >= count:
+        return list(range(count))
+    if wanted <= 1:
+        return [count - 1] if wanted else []
+    return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
+
+
+def _rollouts(folder: Path, broken: Counter[str], max_rows: int) -> Picked:
+    files: dict[int, list[Path]] = {}
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
+        if match := re.fullmatch(r"(\d+)-r(\d+)", path.stem):
+            files.setdefault(int(match[1]), []).append(path)
+    picked = Picked(steps=len(files))
+    if not files:
+        return picked
+    steps = sorted(files)
+    sizes = [sum(1 for path in files[step] for _ in lines(path)) for step in {steps[0], steps[-1]}]
+    per_step = max(*sizes, 1) if len(sizes) > 1 else max(sizes[0], 1)
+    chosen = [steps[i] for i in evenly(len(steps), max(MIN_STEPS, max_rows // per_step))]
+    share = max(1, max_rows // len(chosen))
+    cut = False
+    for step in chosen:
+        rows, all_of_it = _rows_of_step(step, files[step], share, broken)
+        picked.rows += rows
+        cut |= not all_of_it
+    which = (
+        f"all {len(steps)} steps that have rollouts"
+        if len(chosen) == len(steps)
+        else f"{len(chosen)} of the {len(steps)} steps that have rollouts: the first, the last and evenly spaced ones between"
+    )
+    how = f"of each, whole groups evenly spaced over the batch, up to {share}" if cut else "with all of their rollouts"
+    picked.rule = f"{which}, {how}"
+    picked.judge = _judge(picked.rows)
+    return picked
+
+
+def _rows_of_step(step: int, paths: list[Path], share: int, broken: Counter[str]) -> tuple[list[Record], bool]:
+    """At most about `share` rows of one step, whole groups of a prompt; and whether that was all of them."""
+    sizes: Counter[str] = Counter()
+    for path in paths:
+        for record in records(path, broken):
+            sizes[_group(record)] += 1
+    total, groups = sum(sizes.values()), list(sizes)
+    wanted = None
+    if total > share:
+        fits = max(1, int(share / (total / len(groups))))
+        wanted = {groups[i] for i in evenly(len(groups), fits)}
+    rows: list[Record] = []
+    for path in paths:
+        for record in records(path):
+            if (wanted is None or _group(record) in wanted) and len(rows) < 2 * share:
+                rows.append(_rollout(record, step, path.name))
+    rows.sort(key=lambda r: (r["row_id"], r["sample"] if r["sample"] is not None else -1))
+    return rows, len(rows) == total
+
+
+def _group(record: Record) -> str:
+    return f"{record.get('phase')}:{record.get('row_id')}"
+
+
+def _rollout(record: Record, step: int, file: str) -> Record:
+    given = record.get("rewards")
+    rewards = {str(k): number(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    logged = number(record.get("step"))
+    return {
+        "source": "held-out rows" if record.get("phase") == "eval" else "training",
+        "step": step if logged is None else int(logged),
+        "row_id": str(record.get("row_id", "")),
+        "sample": number(record.get("sample")),
+        "version": number(record.get("version")),
+        "prompt": _clip_prompt(record.get("prompt")),
+        "completion": _clip(record.get("completion")),
+        "rewards": rewards,
+        "reward": number(record.get("reward")),
+        "advantage": number(record.get("advantage")),
+        "finish": str(record.get("finish") or ""),
+        "prompt_tokens": number(record.get("prompt_tokens")),
+        "tokens": number(record.get("completion_tokens")),
+        "faults": [str(f) for f in record["faults"]] if isinstance(record.get("faults"), list) else [],
+        "file": f"rollouts/{file}",
+    }
+
+
+def _judge(rows: list[Record]) -> str:
+    """The reward that says right or wrong: one called `correct`, else the first that is only ever 0 or 1.
+
+    Sets `right` in the rows.
+    """
+    values: dict[str, set[float]] = {}
+    for row in rows:
+        for name, value in row["rewards"].items():
+            if value is not None:
+                values.setdefault(name, set()).add(value)
+    named = [n for n in values if "correct" in n.lower() or "accura" in n.lower()]
+    binary = [n for n in values if values[n] <= {0.0, 1.0}]
+    name = next((n for n in named if n in binary), None) or next(iter(named), None) or next(iter(binary), None)
+    for row in rows:
+        value = row["rewards"].get(name) if name else None
+        row["right"] = None if value is None else value > 0.5
+    return f"right = the reward {name} is above 0.5" if name else ""
+
+
+def _samples(evaluations: list[Evaluation], folder: Path, broken: Counter[str]) -> list[Record]:
+    """Samples of the evaluations before and after (of each benchmark the first and the last), evenly spaced."""
+    ends: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        ends.setdefault(evaluation.benchmark, []).append(evaluation)
+    rows = []
+    for of_one in ends.values():
+        for evaluation in {e.folder: e for e in (of_one[0], of_one[-1])}.values():
+            path = folder / evaluation.folder / "samples.jsonl"
+            wanted = set(evenly(sum(whole for _, whole in lines(path)), MAX_SAMPLES))
+            for index, (line, whole) in enumerate(lines(path)):
+                if whole and index in wanted:
+                    record = parse(line)
+                    if record is None:
+                        broken[f"{evaluation.folder}/{path.name}"] += 1
+                    else:
+                        rows.append(_sample(record, evaluation))
+    return rows
+
+
+def _sample(record: Record, evaluation: Evaluation) -> Record:
+    verdict = str(record.get("verdict") or "")
+    facts = {k: record[k] for k in ("gold", "extracted", "rule") if record.get(k) is not None}
+    return {
+        "source": f"evaluation {evaluation.when}: {evaluation.benchmark}",
+        "step": evaluation.step,
+        "row_id": str(record.get("item_id", "")),
+        "sample": number(record.get("sample")),
+        "version": number(record.get("version")),
+        "prompt": _clip_prompt(record.get("prompt")),
+        "completion": _clip(record.get("completion")),
+        "rewards": {},
+        "reward": number(record.get("score")),
+        "advantage": None,
+        "finish": str(record.get("finish") or ""),
+        "prompt_tokens": number(record.get("prompt_tokens")),
+        "tokens": number(record.get("completion_tokens")),
+        "faults": [],
+        "right": {"RIGHT": True, "WRONG": False, "NONE": False, "TIMEOUT": False}.get(verdict),
+        "verdict": verdict,
+        "facts": {k: _clip(v, 2_000) for k, v in facts.items()},
+        "file": f"evaluation/{evaluation.folder}/samples.jsonl",
+    }
+
+
+def _clip(value: Any, limit: int = MAX_TEXT) -> str:
+    """Text of at most `limit` characters; of a longer one the beginning and the end."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
+
+
+def _clip_prompt(prompt: Any, limit: int = MAX_TEXT) -> str | list[Record]:
+    if isinstance(prompt, list) and all(isinstance(m, dict) for m in prompt):
+        return [{"role": str(m.get("role", "")), "content": _clip(m.get("content"), limit)} for m in prompt[:200]]
+    return _clip(prompt, limit)
+
+
+def size(row: Record) -> int:
+    """Characters of model text in a row."""
+    prompt = row["prompt"]
+    of_prompt = len(prompt) if isinstance(prompt, str) else sum(len(m["content"]) for m in prompt)
+    return of_prompt + len(row["completion"])
+
+
+def _fit(run: Run, max_chars: int) -> None:
+    """Shorten the longest texts until all of them fit together; the smallest are left whole."""
+    rows = [*run.rollouts.rows, *run.samples]
+    limit = MAX_TEXT
+    while rows and sum(map(size, rows)) > max_chars and limit > 500:
+        limit //= 2
+        for row in rows:
+            row["prompt"] = _clip_prompt(row["prompt"], limit)
+            row["completion"] = _clip(row["completion"], limit)
+    if limit < MAX_TEXT:
+        run.notes.append(f"prompts and completions longer than {limit:,} characters are shown without their middle")
+
+
+def _faults(path: Path, broken: Counter[str]) -> Faults:
+    faults = Faults()
+    count: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], Record] = {}
+    last: deque[Record] = deque(maxlen=MAX_FAULTS // 2)
+    for record in records(path, broken):
+        faults.total += 1
+        short = {k: _clip(v, 1_000) if isinstance(v, str) else number(v) for k, v in record.items()}
+        key = (str(record.get("reward") or record.get("where") or "?"), str(record.get("kind") or "?"))
+        count[key] += 1
+        if len(first) < 1_000:
+            first.setdefault(key, short)
+        if len(faults.listed) < MAX_FAULTS // 2:
+            faults.listed.append(short)
+        else:
+            last.append(short)
+    faults.listed += last
+    faults.kinds = [(*key, n, first[key]) for key, n in count.most_common(50) if key in first]
+    return faults

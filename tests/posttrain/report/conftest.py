@@ -1,0 +1,159 @@
+"""A run directory as a real run leaves it, with model text that attacks the page."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from posttrain.rundir import RunDir, append_line, write_atomic, write_json
+
+ATTACKS = [
+    "<script>window.pwned = 1</script>",
+    "</script><script>window.pwned = 2; alert(2)</script>",
+    '"><img src=x onerror="window.pwned = 3">',
+    "<svg onload='window.pwned = 4'></svg><iframe srcdoc='<script>parent.pwned = 5</script>'></iframe>",
+    "<!-- <script> --> </title></style></textarea><script>window.pwned=6</script>",
+    "{{ 7 * 7 }} {% raw %} ${window.pwned = 7} javascript:window.pwned=8",
+    "&lt;b&gt; &amp;amp; \u2028line\u2029paragraph ]]> <![CDATA[",
+    "nul \x00 bell \x07 escape \x1b[31mred\x1b[0m backspace \x08 delete \x7f c1 \x9b return \r end",
+    "מתמטיקה 3 + 4 = 7 العربية \u202eright to left override\u202c \u2067isolate\u2069",
+    "𝟛 + 𝟜 = 𝟟 👩‍👩‍👧‍👦 ѝ e\u0301 \ufeff 日本語の答え \\boxed{七}",
+    "half a pair \ud83d and the other \ude00",
+    "x" * 30_000 + " the end",
+    "",
+    "a line\n" * 400,
+]
+"""Texts that must reach the reader as they are, and do nothing."""
+
+REWARDS = {"correct": 1.0, "brevity": 0.2, "<img src=x onerror=window.pwned=9>": 0.0}
+
+
+def _evaluation(run: RunDir, when: str, value: float, half: float, rng: random.Random, n: int = 40) -> None:
+    folder = run.evaluation(when, "arithmetic")
+    estimate = {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half), "se": half / 1.96, "method": "t"}
+    metrics = {"accuracy": estimate, "avg@4": estimate, "pass@4": {**estimate, "value": min(1.0, value + 0.1)}, "maj@4": estimate}
+    write_json(folder / "result.json", {
+        "benchmark": "arithmetic", "when": when, "n": 512, "k": 4, "model": "miniature/arithmetic", "adapter": None,
+        "engine": "transformers", "sampling": {"temperature": 1.0}, "seed": 0, "metrics": metrics, "truncated": 0.01,
+        "no_answer": 0.02, "timeouts": 0.0, "tokens": 12345, "seconds": 4.2, "created": "2026-01-01T00:00:00+00:00",
+        "versions": {"trl": "1.16.0"}, "notes": [],
+    })  # fmt: skip
+    for i in range(n):
+        right = rng.random() < value
+        append_line(folder / "samples.jsonl", {
+            "benchmark": "arithmetic", "item_id": f"arithmetic/{i // 4}", "sample": i % 4, "seed": i,
+            "prompt": [{"role": "user", "content": f"What is {i} + 5?"}], "completion": f"The sum is \\boxed{{{i + 5 + (not right)}}}",
+            "finish": "stop", "prompt_tokens": 9, "completion_tokens": 12, "gold": str(i + 5), "extracted": str(i + 5 + (not right)),
+            "verdict": "RIGHT" if right else "WRONG", "score": float(right), "rule": "exact", "version": 0,
+        })  # fmt: skip
+
+
+def metrics_line(step: int, last: int, rng: random.Random, started: float) -> dict[str, Any]:
+    done = step / max(last, 1)
+    right = 0.45 + 0.5 * (1 - math.exp(-4 * done)) + rng.gauss(0, 0.03)
+    line = {
+        "step": step, "phase": "train", "time": started + step * 0.5, "loss": rng.gauss(0, 0.01), "grad_norm": abs(rng.gauss(0.4, 0.15)),
+        "learning_rate": 1e-3 * (1 - done), "epoch": done, "num_tokens": step * 4096.0, "reward": right + 0.15, "reward_std": 0.5 * (1 - 0.6 * done),
+        "frac_reward_zero_std": min(1.0, 0.1 + 0.6 * done + rng.uniform(0, 0.05)), "entropy": 0.6 * (1 - 0.7 * done) + rng.uniform(0, 0.03),
+        "kl": 0.05 * done + rng.uniform(0, 0.005), "clip_ratio/region_mean": rng.uniform(0, 0.02), "clip_ratio/low_mean": rng.uniform(0, 0.01),
+        "clip_ratio/high_mean": rng.uniform(0, 0.012), "clip_ratio/low_min": 0.0, "clip_ratio/high_max": rng.uniform(0, 0.2),
+        "completions/mean_length": 48 - 10 * done + rng.gauss(0, 1), "completions/min_length": 20.0, "completions/max_length": 96.0,
+        "completions/clipped_ratio": 0.02, "completions/truncated": max(0.0, 0.05 * (1 - done)), "policy_version": float(step - 1),
+        "sampling/sampling_logp_difference/mean": 2e-6 + rng.uniform(0, 1e-6), "sampling/sampling_logp_difference/max": 4e-5,
+        "sampling/importance_sampling_ratio/mean": 1.0001, "sampling/ess": 0.998, "sampling/dropped": 0.0, "step_time": 0.2,
+        "time/generation": 0.21 + rng.uniform(0, 0.05), "time/rewards": 0.03, "time/logprobs": 0.04, "time/training": 0.18 + rng.uniform(0, 0.02),
+        "time/sync": 0.01, "time/other": 0.005, "my/own number": 3.0 + done,
+    }  # fmt: skip
+    for i, name in enumerate(REWARDS):
+        line[f"rewards/{name}/mean"] = right if i == 0 else 0.7 + 0.1 * done if i == 1 else 0.5
+        line[f"rewards/{name}/std"] = 0.4
+        line[f"rewards/{name}/faults"] = 0.0
+    return line
+
+
+def rollout(step: int, group: int, sample: int, text: str, rng: random.Random) -> dict[str, Any]:
+    right = rng.random() < 0.5 + step / 700
+    rewards: dict[str, float | None] = {"correct": float(right), "brevity": round(rng.random(), 3), list(REWARDS)[2]: 0.5}
+    return {
+        "step": step, "phase": "train", "row_id": f"row-{step}-{group}", "sample": sample, "version": step,
+        "prompt": [{"role": "system", "content": "You add numbers."}, {"role": "user", "content": f"What is {step} + {group}?"}],
+        "completion": text, "rewards": rewards, "reward": float(right) + 0.2 * (rewards["brevity"] or 0), "advantage": rng.gauss(0, 1),
+        "finish": "stop" if rng.random() < 0.95 else "length", "prompt_tokens": 21, "completion_tokens": len(text) % 97, "faults": [],
+    }  # fmt: skip
+
+
+def make(root: Path, *, steps: int = 300, evaluations: bool = True, rollouts: bool = True, state: str = "done", after: float = 0.957) -> Path:
+    """Files of a run under `root`, by `steps` logged steps."""
+    rng = random.Random(0)
+    run = RunDir(root)
+    started = 1_767_225_600.0
+    write_atomic(run.recipe, (
+        "# addition, learned from rewards alone </pre><script>window.pwned = 10</script>\nmodel:\n  name: miniature/arithmetic\nadapter: {r: 16}\n"
+        "rewards:\n  - {use: rewards.math:correct}\n  - {use: my_rewards.py:brevity, weight: 0.2}\n  - {use: my_rewards.py:attack, weight: 0}\n"
+        "rollouts:\n  engine: {use: vllm-server, with: {api_key: sk-very-secret}}\ntrainer: {algorithm: grpo}\n"
+    ))  # fmt: skip
+    write_json(run.resolved, {
+        "model": {"name": "miniature/arithmetic", "dtype": "float32"}, "adapter": {"r": 16, "lora_alpha": 32},
+        "rewards": [{"use": "x", "weight": weight} for weight in REWARDS.values()], "trainer": {"algorithm": "grpo" if rollouts else "sft"},
+        "rollouts": {"engine": {"use": "vllm-server", "with": {"api_key": "sk-very-secret"}}, "sampling": {"max_tokens": 96}},
+    })  # fmt: skip
+    write_json(run.environment, {
+        "versions": {"posttrain": "0.1.0", "torch": "2.13.0", "trl": "1.16.0"}, "python": "3.11.9", "platform": "Linux", "device": "cpu",
+        "threads": 2, "processes": 1, "command": ["train.py", "recipes/x.yaml", "rollouts.engine.with.api_key=sk-very-secret"],
+    })  # fmt: skip
+    write_json(run.plan, {"steps": steps, "prompts_per_step": 8, "completions_per_prompt": 8, "rollouts": steps * 64})
+    ended = None if state == "running" else started + steps * 0.5
+    error = "Alarm: rewards.0 hung on row 3 <script>window.pwned = 11</script>" if state == "failed" else None
+    write_json(run.status, {
+        "state": state, "started": started, "ended": ended, "seconds": steps * 0.5 if ended else None, "error": error,
+        "rollouts": steps * 64 if rollouts else 0, "steps": steps if ended else 0,
+    })  # fmt: skip
+    keep = None if rollouts else ("step", "phase", "time", "loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy", "time/training", "time/other")  # fmt: skip
+    for step in range(1, steps + 1):
+        line = metrics_line(step, steps, rng, started)
+        if keep:
+            line = {k: line[k] for k in keep} | {"mean_token_accuracy": 0.6 + 0.3 * step / steps, "loss": 2.0 * math.exp(-3 * step / steps)}
+        append_line(run.metrics, line)
+    append_line(run.metrics, {"step": steps, "phase": "summary", "time": started + steps * 0.5, "train_runtime": steps * 0.45, "train_loss": 0.01})
+    if rollouts:
+        texts = ATTACKS + [f"Let me add {i} and 5.\nThe carry is {i % 2}. So \\boxed{{{i}}}" for i in range(200)]
+        for step in range(steps):
+            path = run.rollout_file(step, 0)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            records = [rollout(step, i // 8, i % 8, texts[(i + (0 if step in (0, steps - 1) else 3 * step + 14)) % len(texts)], rng) for i in range(16)]
+            if step == 0:
+                records[3].update(reward=None, advantage=0.0, faults=["brevity: timeout: <b>no answer</b> within 60 s"])
+                records[3]["rewards"]["brevity"] = None
+            path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        for i in range(3):
+            append_line(run.faults, {"step": i, "reward": "brevity", "where": "rewards.1", "row": 3, "row_id": "row-0-0", "kind": "timeout",
+                                     "text": "no answer within 60 s </td><script>window.pwned = 12</script>"})  # fmt: skip
+    if evaluations:
+        _evaluation(run, "before", 0.473, 0.031, rng)
+        for step in (100, 200):
+            if step < steps:
+                _evaluation(run, f"step-{step:06d}", 0.6 + step / 1000, 0.03, rng)
+        if state == "done":
+            _evaluation(run, "after", after, 0.012, rng)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make_run(name, steps=..., evaluations=..., rollouts=..., state=...)` -> the folder of a new run."""
+
+    def build(name: str = "arithmetic", **options: Any) -> Path:
+        return make(tmp_path_factory.mktemp("runs") / name, **options)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def attacks() -> list[str]:
+    return ATTACKS
