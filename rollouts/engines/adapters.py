@@ -64,7 +64,9 @@ def check(directory: str, rank: int | None, engine: str) -> None:
     try:
         config = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise EngineError(f"{engine}: {file} cannot be read ({type(error).__name__}); is it a PEFT adapter?") from error
+        raise EngineError(
+            f"{engine}: {file} cannot be read ({type(error).__name__}); is it a PEFT adapter?"
+        ) from error
     if rank is None:
         raise EngineError(f"{engine}: it was started without adapters, but {directory} is to be served; set lora_rank")
     if config.get("r", 0) > rank:

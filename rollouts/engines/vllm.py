@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar
 
 from rollouts.engines import adapters
@@ -89,7 +90,12 @@ class VLLMEngine:
         if spec.lora_rank is not None:
             arguments |= {"enable_lora": True, "max_lora_rank": adapters.reserved_rank(spec.lora_rank)}
             arguments["max_loras"] = 1
-        if not on_cpu:
+        if on_cpu:
+            # vLLM 0.31 on CPU dies of a request with a seed whose prompt is worked off in chunks (it rewinds the random
+            # stream by an offset that CPU generators do not have).
+            arguments["enable_chunked_prefill"] = False
+            arguments["max_num_batched_tokens"] = max(4096, spec.max_model_len)
+        else:
             arguments["gpu_memory_utilization"] = 0.3 if gpu_memory_utilization is None else gpu_memory_utilization
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             # One engine a trainer process (or a tensor-parallel group of them), inside the process group that is there.
@@ -180,6 +186,8 @@ class VLLMEngine:
     def _reload(self, directory: str) -> None:
         if self.spec.lora_rank is not None:
             raise EngineError(f"{ENGINE}: it was made for adapters; give no lora_rank to let it follow whole models")
+        if directory != self.spec.model and not any(Path(directory).glob("*.safetensors")):
+            raise EngineError(f"{ENGINE}: there is no model in {directory} to reload")
         try:
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
         except Exception as error:
@@ -220,14 +228,18 @@ class VLLMEngine:
             raise EngineError(f"{ENGINE}: vLLM ended a request with {output.finish_reason!r} and {len(ids)} tokens")
         values = [float(step[token].logprob) for token, step in zip(ids, output.logprobs, strict=True)]
         if not all(value > float("-inf") for value in values):  # False for NaN too
-            raise EngineError(f"{ENGINE}: the log-probs of version {self.version} are not finite; the weights diverged")
+            raise EngineError(
+                f"{ENGINE}: the log-probs of version {self.version} are not finite; the weights diverged"
+            )
         return Completion(ids, values, output.finish_reason, self.version)
 
 
 def _check_options(more: Mapping[str, Any], known: set[str]) -> None:
     for name in more:
         if name in HOMES:
-            raise EngineError(f"{ENGINE}: option {name} is decided by {HOMES[name]}; take it out of the engine's options")
+            raise EngineError(
+                f"{ENGINE}: option {name} is decided by {HOMES[name]}; take it out of the engine's options"
+            )
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else ""

@@ -190,3 +190,36 @@ def test_mistakes_are_one_line(tiny, adapters, engine, tmp_path):
     for options, text in (({"enforce_eagre": True}, "enforce_eager"), ({"dtype": "half"}, "model.dtype")):
         with pytest.raises(EngineError, match=text):
             VLLMEngine(tiny.spec(), **options)
+
+
+def test_whole_models_are_reloaded_in_place(tiny, adapters, tmp_path):
+    """Full fine-tuning: the same long prompt under changed weights, then under the base again."""
+    from transformers import AutoModelForCausalLM
+
+    other = AutoModelForCausalLM.from_pretrained(tiny.path)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    folder = tmp_path / "whole"
+    other.save_pretrained(folder)
+    engine = VLLMEngine(tiny.spec())
+    try:
+        (long,) = tiny.prompts([400], seed=8)
+        for version, state_dir in enumerate([None, str(folder), str(folder), None]):
+            engine.sync(Policy(version, state_dir=state_dir))
+            (made,) = engine.generate([long], Sampling(max_tokens=30), [1])
+            assert made.version == version
+            model = other if state_dir else tiny.model()
+            with torch.no_grad():
+                logits = model(torch.tensor([long + made.ids])).logits[0, len(long) - 1 : -1]
+            expected = torch.log_softmax(logits, -1).gather(-1, torch.tensor(made.ids)[:, None])[:, 0]
+            np.testing.assert_allclose(made.logprobs, expected, atol=1e-4)
+        with pytest.raises(EngineError, match="lora_rank"):
+            engine.sync(Policy(9, adapter_dir=adapters(1)))
+        with pytest.raises(EngineError, match="reload"):
+            engine.sync(Policy(9, state_dir=str(tmp_path / "nowhere")))
+    finally:
+        engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.generate([[5]], Sampling(), [0])
