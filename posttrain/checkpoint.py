@@ -10,8 +10,7 @@ from typing import Any
 
 from posttrain import engines, models
 from posttrain.errors import Mistake
-from posttrain.evaluation import BENCHMARKS, evaluate
-from posttrain.imports import load_object, resolve_path
+from posttrain.evaluation import evaluate, find_benchmark
 from posttrain.recipe.schema import Model
 from rollouts.records import Policy, Sampling
 
@@ -40,8 +39,7 @@ def evaluate_checkpoint(
     """
     if samples > 1 and temperature == 0:
         raise Mistake(f"--samples {samples} at temperature 0 gives {samples} times one answer; set --temperature")
-    where = "--benchmark"
-    task = load_object(resolve_path(benchmark, BENCHMARKS, where), where)
+    task = find_benchmark(benchmark, "--benchmark")
     setting = Model(name=model, dtype=dtype)
     rank = None if adapter is None else _rank(Path(adapter))
     tokenizer = models.load_tokenizer(setting)

@@ -48,13 +48,18 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     arguments = trl_arguments(recipe, RunDir(f"{recipe.run.directory}/{recipe.run.name}"))
     geometry = planning.geometry(arguments, len(rows), processes, recipe.trainer.algorithm)
     console.rule("model")
-    sizes = models.describe(recipe.model, recipe.adapter)
-    total, trained = sizes["parameters"], sizes["trainable"]
+    config = models.load_config(recipe.model)
+    shape = planning.Shape.of(config)
+    base = shape.parameters
+    added = 0 if recipe.adapter is None else planning.adapter_parameters(shape, recipe.adapter)
+    trained, total = added or base, base + added
     console.print(f"{total:,} parameters, {trained:,} of them trained ({trained / total:.2%})", highlight=False)
     console.rule("batches")
     console.print(_pairs({**{f"rows: {k}": v for k, v in counts.items()}, **geometry.as_dict()}))
     console.rule(f"memory, estimated per device of {processes} process{'es' if processes > 1 else ''}")
-    console.print(_pairs(planning.memory_of(recipe, sizes, arguments, processes).readable()))
+    longest = max((len(encode(tokenizer, r["prompt"], **recipe.model.template_args)) for r in rows), default=None)
+    memory = planning.memory_of(recipe, config, arguments, processes, prompt_tokens=longest)
+    console.print(_pairs(memory.readable()))
     console.rule(f"the first {SHOWN} prompts, as the model sees them")
     judged = assemble.judged(recipe)
     try:

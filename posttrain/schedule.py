@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from posttrain.errors import Mistake
-from posttrain.evaluation import BENCHMARKS, evaluate
-from posttrain.imports import load_object, resolve_path
+from posttrain.evaluation import evaluate, find_benchmark
 from posttrain.recipe import Recipe
 from posttrain.recipe.schema import Evaluation
 from posttrain.rundir import RunDir
@@ -23,10 +22,7 @@ class Schedule:
         self.run = run
         self.parts = parts
         self.benchmarks = [
-            load_object(
-                resolve_path(e.benchmark, BENCHMARKS, f"evaluation.{i}.benchmark"), f"evaluation.{i}.benchmark"
-            )
-            for i, e in enumerate(recipe.evaluation)
+            find_benchmark(entry.benchmark, f"evaluation.{i}.benchmark") for i, entry in enumerate(recipe.evaluation)
         ]
         self.trainer: Any = None
 
@@ -76,6 +72,7 @@ class Schedule:
             adapter=None if recipe.adapter is None else str(self.run.adapter),
             engine_name=engine if isinstance(engine, str) else engine.use,
             when=when,
+            template_args=recipe.model.template_args,
         )
 
     def _refuse_sharded(self, accelerator: Any) -> None:
