@@ -173,8 +173,9 @@ def generation_batch(args: Mapping[str, Any], world: int, group: int) -> tuple[i
     size = step * micro
     if size % group:
         whole = group // math.gcd(step, group)
-        groups = [n for n in range(2, size + 1) if size % n == 0]
-        near = sorted(sorted(groups, key=lambda n: abs(n - group))[:2])
+        below = next((n for n in range(group - 1, max(1, group - 10_000), -1) if size % n == 0), None)
+        above = next((n for n in range(group + 1, min(size, group + 10_000) + 1) if size % n == 0), None)
+        near = [n for n in (below, above) if n is not None]
         or_group = f", or num_generations {' or '.join(map(str, near))}" if near else ""
         raise Mistake(
             f"{_ARGS}.num_generations: per_device_train_batch_size {per_device} x {_processes(world)} x {name} {micro} = "

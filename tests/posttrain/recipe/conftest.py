@@ -2,22 +2,11 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
-VALID = {
-    "model": {"name": "miniature/arithmetic"},
-    "adapter": {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "v_proj"]},
-    "data": {"train": {"use": "posttrain.miniature.arithmetic:train", "with": {"n": 100}}},
-    "rewards": [
-        {"use": "rewards.math:correct", "weight": 1.0},
-        {"use": "rewards.length:cosine", "weight": 0.5, "on_error": {"do": "skip_row", "at_most": 0.1}},
-    ],
-    "rollouts": {"engine": "transformers", "sampling": {"temperature": 1.0, "max_tokens": 96, "stop": ["\n\n"]}},
-    "trainer": {"algorithm": "grpo", "args": {"per_device_train_batch_size": 64, "learning_rate": 1e-3}},
-    "evaluation": [{"benchmark": "arithmetic", "limit": 512, "samples": 4, "temperature": 0.7}],
-    "run": {"name": "demo", "seed": 7, "report_to": ["tensorboard"]},
-}
+VALID = json.loads((Path(__file__).parent / "valid.json").read_text())
 
 
 @pytest.fixture
