@@ -43,11 +43,6 @@ class GRPO(Online, GRPOTrainer):
             raise Mistake(
                 "rollouts.correction.mode: loss_type vespo takes a token_* mode (it forms the sequence weight)"
             )
-        if args.mask_truncated_completions and parts.sampling.stop:
-            raise Mistake(
-                "trainer.args.mask_truncated_completions: TRL takes an ending by a stop string for a truncation; "
-                "leave out rollouts.sampling.stop, or the mask"
-            )
         bridge = bridge_of(parts)
         scorer = Scorer(parts.judged, parts.run, parts.timer)
         trainer = cls(

@@ -26,13 +26,7 @@ class RLOO(Online, RLOOTrainer):
 
     @classmethod
     def build(cls, parts: Parts) -> RLOO:
-        """A trainer of `parts`, ready to train.
-
-        Raises:
-            Mistake: settings that contradict each other.
-        """
-        if parts.recipe.rollouts.correction.mode not in ("auto", "off"):
-            raise Mistake("rollouts.correction.mode: algorithm rloo has no correction; leave it out, or use grpo")
+        """A trainer of `parts`, ready to train."""
         bridge = bridge_of(parts)
         scorer = Scorer(parts.judged, parts.run, parts.timer)
         trainer = cls(

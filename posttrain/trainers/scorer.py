@@ -34,7 +34,7 @@ class Judged:
     setting: Reward
     guard: Guard
     recent: deque[tuple[int, int]] = field(default_factory=deque)
-    """(rows, faulty rows) of the last batches, over all processes, about `WINDOW` rows in all."""
+    """(rows, faulty rows) of the last batches over all processes: as few as hold `WINDOW` rows."""
 
 
 class Scorer:
@@ -103,28 +103,30 @@ class Scorer:
             first = next((say for _, of in everyone for say in of[judged.name][1]), "")
             if log_metric is not None:
                 log_metric(f"rewards/{judged.name}/faults", faulty / max(total, 1))
-            if faulty:
-                self._decide(judged, faulty, total, first)
             judged.recent.append((total, faulty))
-            while len(judged.recent) > 1 and sum(n for n, _ in judged.recent) - judged.recent[0][0] >= WINDOW:
+            while sum(n for n, _ in judged.recent) - judged.recent[0][0] >= WINDOW:
                 judged.recent.popleft()
+            if faulty:
+                self._decide(judged, first)
 
     @staticmethod
     def _faulty_rows(faults: list[Fault], rows: int) -> int:
         return rows if any(f.row is None for f in faults) else len({f.row for f in faults})
 
-    def _decide(self, judged: Judged, faulty: int, total: int, first: str) -> None:
+    def _decide(self, judged: Judged, first: str) -> None:
         on_error = judged.setting.on_error
+        who = f"{judged.where} ({judged.setting.use})"
         if on_error.do == "fail":
             mend = f"mend the function, or set {judged.where}.on_error: {{do: skip_row}} to leave such rows out"
-            raise Alarm(f"{judged.where} ({judged.setting.use}): {first}; {mend}")
+            raise Alarm(f"{who}: {first}; {mend}")
+        total, faulty = judged.recent[-1]
         if faulty == total:
-            raise Alarm(f"{judged.where} ({judged.setting.use}): no row of the batch could be judged; first: {first}")
-        skipped = faulty + sum(n for _, n in judged.recent)
-        allowed = on_error.at_most * WINDOW
+            raise Alarm(f"{who}: no row of the batch could be judged; first: {first}")
+        rows, skipped = (sum(column) for column in zip(*judged.recent, strict=True))
+        allowed = on_error.at_most * max(rows, WINDOW)
         if skipped > allowed:
             raise Alarm(
-                f"{judged.where} ({judged.setting.use}): {skipped} of the last {WINDOW} rows could not be judged, "
+                f"{who}: {skipped} of the last {rows} rows could not be judged, "
                 f"at_most {on_error.at_most:g} allows {allowed:g}; last: {first}"
             )
 

@@ -48,7 +48,6 @@ def test_taking_inside_a_phase_splits_it(clock):
 def test_an_exception_leaves_the_phase(clock):
     timer = timing.Timer()
 
-
     def fail():
         with timer("rewards"):
             clock.now = 1.0
