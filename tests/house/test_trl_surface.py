@@ -49,7 +49,10 @@ def test_every_override_is_listed():
         theirs = next(c for c in ours.__mro__ if c.__module__.startswith("trl."))
         mine = [c for c in ours.__mro__ if c.__module__.startswith("posttrain.")]
         overridden = {
-            name for c in mine for name in vars(c) if not name.startswith("__") and callable(getattr(theirs, name, None))
+            name
+            for c in mine
+            for name in vars(c)
+            if not name.startswith("__") and callable(getattr(theirs, name, None))
         }
         assert overridden <= SURFACE[theirs.__name__].keys(), ours.__name__
 
