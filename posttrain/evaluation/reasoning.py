@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-ENDS = ("</think>", "</thinking>", "</thought>", "</reasoning>", "[/THINK]", "<|end_of_thought|>")
-"""Marks that end a reasoning span."""
-BEGINNINGS = ("<think>", "<thinking>", "<thought>", "<reasoning>", "[THINK]", "<|begin_of_thought|>")
+from rewards.grading.extract import BEGINNINGS, ENDS, after_reasoning
+
+__all__ = ["BEGINNINGS", "ENDS", "answer_part", "opens_thinking"]
 
 
 def answer_part(text: str, *, opened: bool = False) -> str:
@@ -13,12 +13,9 @@ def answer_part(text: str, *, opened: bool = False) -> str:
     A span that begins and never ends (cut by the token limit, say) leaves nothing: a number in a thought is no answer.
     `opened` says that the prompt itself ended with the opening mark, so that the completion starts inside the span.
     """
-    ends = [text.rfind(mark) + len(mark) for mark in ENDS if mark in text]
-    if ends:
-        return text[max(ends) :]
-    if opened or text.lstrip().startswith(BEGINNINGS):
+    if opened and not any(mark in text for mark in ENDS):
         return ""
-    return text
+    return after_reasoning(text)
 
 
 def opens_thinking(prompt: str) -> bool:

@@ -1,16 +1,13 @@
-"""GSM8K: 1319 grade-school word problems; the gold is the number after `####`."""
+"""GSM8K: 1319 grade-school word problems; the gold is the number after `####`.
+
+Models trained on this set write as it does, `<<16-3=13>>13 ... #### 13`: the grader reads that too.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
 from posttrain.errors import Mistake
-from posttrain.evaluation.benchmarks.base import Benchmark, Problem, by_gold
+from posttrain.evaluation.benchmarks.base import Benchmark, Problem
 from posttrain.evaluation.rows import Fields, Hub
-from rewards.grading import Verdict
-
-_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 
 
 def read(row: Fields) -> Problem:
@@ -21,16 +18,4 @@ def read(row: Fields) -> Problem:
     return Problem(row.text("question"), gold.strip().replace(",", ""))
 
 
-def judge(problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-    """Models trained on this set write as it does: calculator notes, `<<16-3=13>>13`, are no part of the answer, and
-    `#### 13` is it."""
-    return by_gold(problems, [_answer(text) for text in texts])
-
-
-def _answer(text: str) -> str:
-    text = _CALCULATOR.sub("", text)
-    last = text.rpartition("####")[2]
-    return last if any(mark.isdigit() for mark in last) else text
-
-
-benchmark = Benchmark("gsm8k", read, Hub("openai/gsm8k", "test", config="main"), judge=judge, size=1319)
+benchmark = Benchmark("gsm8k", read, Hub("openai/gsm8k", "test", config="main"), size=1319)

@@ -29,14 +29,26 @@ def read(row: Fields) -> Problem:
     }
     if "error" in columns:
         columns["tolerance"] = _tolerance(row)
+    gold = ", ".join(_plain(a) for a in answers)
+    if isinstance(unit := columns.get("unit"), str) and not columns.get("is_multiple_answer"):
+        gold += _unit(unit)
     question = row.text("question")
-    return Problem(question, ", ".join(_plain(a) for a in answers), cluster=stem(question), columns=columns)
+    return Problem(question, gold, cluster=stem(question), columns=columns)
 
 
 def _plain(answer: str) -> str:
     """`$\\frac{1}{2}$,$3$.` → `\\frac{1}{2},3`: dollar signs and a final full stop are typography."""
     text = re.sub(r"(?<!\\)\$", "", answer).strip()
     return text[:-1].rstrip() if text.endswith(".") else text
+
+
+def _unit(unit: str) -> str:
+    """`$cm^2$` → `\\text{ cm}^2`: to the grader an answer without a unit is as good, one with another unit wrong."""
+    plain = unit.replace("$", "").strip()
+    if plain in ("%", "\\%"):
+        return "\\%"
+    name, power, exponent = plain.partition("^")
+    return f"\\text{{ {name}}}{power}{exponent}"
 
 
 def _tolerance(row: Fields) -> float:
