@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 from posttrain.errors import Mistake
@@ -326,7 +326,7 @@ def _plugged_in(recipe: Recipe) -> Found:
     for name, source in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         if isinstance(source, Source) and source.use is not None and ":" in source.use:
             yield from _fault(("data", name), source.use, source.with_, _function)
-    if ":" in recipe.model.name and not PurePath(recipe.model.name).is_absolute():
+    if ":" in recipe.model.name and not os.path.isdir(recipe.model.name):
         yield from _fault(("model",), recipe.model.name, recipe.model.with_, _function, key="name")
     yield from _custom_engine(recipe)
 
@@ -402,6 +402,24 @@ def _reward(target: Any, given: Mapping[str, Any]) -> Found:
             yield ("with", name), "is what every reward is called with; bind another name"
     free = {name: value for name, value in given.items() if name not in FROM_TRL}
     yield from _wrong(target, free, complete=False)
+    yield from _swallowed(target, free)
+
+
+def _swallowed(target: Any, given: Mapping[str, Any]) -> Found:
+    """Arguments that only the `**columns` of a reward would take: misspelt, since there are named ones."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    if named and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        own = [name for name in named if name not in FROM_TRL]
+        for name in given:
+            if name not in named:
+                yield (
+                    ("with", name),
+                    f"unknown argument of {getattr(target, '__name__', target)}{did_you_mean(name, own)}",
+                )
 
 
 def _custom_engine(recipe: Recipe) -> Found:

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import pytest
-
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trl import GRPOConfig
@@ -58,13 +57,13 @@ def mutated(draw):
         holder, key = found[draw(st.integers(0, len(found) - 1))]
         kind = draw(st.sampled_from(["replace", "drop", "rename", "add", "move"]))
         if kind == "replace":
-            holder[key] = draw(values)
+            holder[key] = copy.deepcopy(draw(values))
         elif kind == "drop":
             del holder[key]
         elif kind == "rename" and isinstance(holder, dict):
             holder[draw(st.sampled_from(WORDS) | st.text(max_size=6))] = holder.pop(key)
         elif kind == "add" and isinstance(holder, dict):
-            holder[draw(st.sampled_from(WORDS) | st.text(max_size=6))] = draw(values)
+            holder[draw(st.sampled_from(WORDS) | st.text(max_size=6))] = copy.deepcopy(draw(values))
         elif kind == "move":
             other, there = found[draw(st.integers(0, len(found) - 1))]
             other[there] = copy.deepcopy(holder[key])

@@ -262,7 +262,7 @@ class TestOverrides:
     def test_words_of_a_command_line(self):
         assert parse_value("1e-6", "--with a") == 1e-6
         assert parse_value("[a, 1]", "--with a") == ["a", 1]
-        with pytest.raises(Mistake, match="^--with a:1: not valid YAML"):
+        with pytest.raises(Mistake, match=r"^--with a:1: not valid YAML"):
             parse_value("[", "--with a")
 
 
