@@ -149,7 +149,7 @@ def solve(problem: str) -> str:
 
 
 def pairs(
-    n: int = 1024, samples: int = 8, seed: int = 0, base_seed: int = 0, drop: float = DROP, show: bool = True
+    n: int = 1024, samples: int = 4, seed: int = 0, base_seed: int = 0, drop: float = DROP, show: bool = True
 ) -> Dataset:
     """`n` training problems with a right and a wrong answer (`chosen`, `rejected`: messages) that the base sampled.
 
