@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from posttrain.errors import Mistake
 from posttrain.miniature import cache
-from posttrain.miniature.task import Message, Task, problems, row
+from posttrain.miniature.task import Message, Task, row, stream
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -79,7 +80,8 @@ def _sampled(
     batch = max(1, AT_ONCE // samples)
     made: list[dict[str, Any]] = []
     tried = 0
-    for chunk in _chunks(task, batch, seed):
+    unseen = stream(task, seed=seed, held_out=False)
+    while chunk := list(itertools.islice(unseen, batch)):
         rows = [row(task, problem) for problem in chunk]
         asks = [Ask(Row(r["row_id"], r["prompt"]), k) for r in rows for k in range(samples)]
         rollouts = SingleTurn().run(asks, session)
@@ -103,19 +105,6 @@ def _sampled(
                 f"{samples} samples; draw more samples"
             )
     raise Mistake(f"pairs: {task.name} has training problems for {len(made)} pairs only, and {n} are wanted")
-
-
-def _chunks(task: Task[P], size: int, seed: int) -> Any:
-    """The training problems of `seed`, `size` at a time."""
-    taken, wanted = 0, size * 16
-    while True:
-        try:
-            drawn = problems(task, wanted, seed=seed, held_out=False)
-        except ValueError:  # the task has no more
-            return
-        for start in range(taken, wanted, size):
-            yield drawn[start : start + size]
-        taken, wanted = wanted, wanted * 2
 
 
 def _text(tokenizer: Any, ids: list[int]) -> str:

@@ -7,9 +7,12 @@ them into columns, where rewards and strategies find them and the policy does no
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from posttrain.errors import Mistake
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,13 +64,9 @@ class Task(Protocol[P]):
         ...
 
 
-def problems(task: Task[P], n: int, *, seed: int, held_out: bool) -> list[P]:
-    """`n` different problems of one side of the split. A longer list of the same seed begins with the shorter one."""
-    drawn = _draws(task, random.Random(f"{task.name}/{'held out' if held_out else 'train'}/{seed}"), held_out)
-    return [next(drawn) for _ in range(n)]
-
-
-def _draws(task: Task[P], rng: random.Random, held_out: bool) -> Iterator[P]:
+def stream(task: Task[P], *, seed: int, held_out: bool) -> Iterator[P]:
+    """Different problems of one side of the split, until (as good as) all of them have been seen."""
+    rng = random.Random(f"{task.name}/{'held out' if held_out else 'train'}/{seed}")
     seen: set[str] = set()
     idle = 0
     while idle < 100_000:
@@ -79,7 +78,21 @@ def _draws(task: Task[P], rng: random.Random, held_out: bool) -> Iterator[P]:
         idle = 0
         seen.add(name)
         yield problem
-    raise ValueError(f"{task.name} has no more than {len(seen)} {'held-out' if held_out else 'training'} problems")
+
+
+def problems(task: Task[P], n: int, *, seed: int, held_out: bool) -> list[P]:
+    """`n` different problems of one side of the split. A longer list of the same seed begins with the shorter one.
+
+    Raises:
+        Mistake: the task has fewer.
+    """
+    if n < 1:
+        raise Mistake(f"{task.name}: n is {n}; it must be 1 or more")
+    drawn = list(itertools.islice(stream(task, seed=seed, held_out=held_out), n))
+    if len(drawn) < n:
+        side = "held-out" if held_out else "training"
+        raise Mistake(f"{task.name}: {n} {side} problems are wanted, and there are only {len(drawn)}")
+    return drawn
 
 
 def row(task: Task[P], problem: P) -> dict[str, Any]:
