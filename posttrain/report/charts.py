@@ -481,6 +481,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (
 )
 """Section -> charts of (key, title, metrics). A chart of one metric takes its title from `METRICS`."""
 
+QUIET = ("reward_faults", "dropped")
+"""Charts that are nothing to see while they are 0; they are then among everything else."""
+
 TIMES = tuple(name for name in METRICS if name.startswith("time/"))
 
 
@@ -491,6 +494,8 @@ def build(run: Run) -> tuple[list[Group], list[Chart]]:
     for title, wanted in GROUPS:
         charts = [_chart(run, key, heading, names, used) for key, heading, names in wanted]
         groups.append(Group(title, [chart for chart in charts if chart]))
+    if not any(name.startswith("completions/") for name in run.train):
+        groups[1].title = "The policy"
     if "reward" not in run.train:  # without rollouts the loss is what tells of learning
         moved = [chart for group in groups for chart in group.charts if chart.key == "loss"]
         for group in groups:
@@ -499,9 +504,10 @@ def build(run: Run) -> tuple[list[Group], list[Chart]]:
     if points := evaluation_chart(run.evaluations):
         groups[0].charts.insert(0, points)
     groups.append(Group("Time", [chart for chart in _time_charts(run, used) if chart]))
-    rest = [_chart(run, f"other-{i}", "", (name,), used) for i, name in enumerate(sorted(set(run.train) - used))]
+    left = [name for name in run.train if name not in used]
+    rest = [_single(f"other-{i}", _title(name), name, run.train[name]) for i, name in enumerate(left)]
     rest += [
-        _single(f"held-out-{i}", f"{name} (held-out rows)", name, run.held_out[name])
+        _single(f"held-out-{i}", f"{_title(name)}, on held-out rows", name, run.held_out[name])
         for i, name in enumerate(sorted(run.held_out))
     ]
     return [group for group in groups if group.charts], [chart for chart in rest if chart]
@@ -510,18 +516,23 @@ def build(run: Run) -> tuple[list[Group], list[Chart]]:
 def _chart(run: Run, key: str, heading: str, names: tuple[str, ...], used: set[str]) -> Chart | None:
     lines, metric, formula = [], None, ""
     for name in names:
-        found = [name] if "<" not in name else _matching(run, name)
+        found = _matching(run, name) if "<name>" in name else [name]
         for one in found:
             if one in run.train:
-                used.add(one)
                 metric = metric or describe(one)
                 formula = formula or (metric.formula if metric else "")
                 lines.append(Line(_short(one, name), one, thin(run.train[one])))
-    if not lines:
+    if not lines or (key in QUIET and not any(y for line in lines for _, y in line.points)):
         return None
+    used.update(line.name for line in lines)
     title = heading or (metric.meaning if metric else lines[0].name)
     unit, better = (metric.unit, metric.better) if metric else ("", "none")
     return line_chart(key, title, formula, lines, unit, better)
+
+
+def _title(name: str) -> str:
+    metric = describe(name)
+    return metric.meaning if metric else name
 
 
 def _single(key: str, title: str, name: str, series: Series) -> Chart | None:

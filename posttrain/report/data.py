@@ -54,6 +54,11 @@ class Evaluation:
     benchmark: str
     result: Record
 
+    @property
+    def moment(self) -> str:
+        """`when` for reading: `before`, `step 50`, `after`."""
+        return f"step {self.step}" if self.step is not None and self.when.startswith("step-") else self.when
+
     def estimate(self, name: str = "accuracy") -> tuple[float, float | None, float | None] | None:
         """(value, low, high) of a metric, shares of 1; the bounds are None where the result has none."""
         metrics = self.result.get("metrics")
@@ -187,7 +192,7 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run.samples = _samples(run.evaluations, place.root / "evaluation", broken)
     run.faults = _faults(place.faults, broken)
     _fit(run, max_chars)
-    run.notes += [f"{name}: {count} broken lines were left out" for name, count in sorted(broken.items())]
+    run.notes += [f"{name}: {count} broken line{'s' * (count > 1)} left out" for name, count in sorted(broken.items())]
     return run
 
 
@@ -215,7 +220,7 @@ def _metrics(run: Run, path: Path, broken: Counter[str]) -> None:
             continue
         into = points["eval" if phase == "eval" else "train"]
         for name, value in record.items():
-            if name not in BOOKKEEPING and (value is None or number(value) is not None):
+            if name not in BOOKKEEPING and (value is None or type(value) in (int, float)):
                 into.setdefault(name, {})[int(step)] = number(value)  # a step that was done again: the last one counts
     run.train = {name: _series(values) for name, values in points["train"].items()}
     run.held_out = {name: _series(values) for name, values in points["eval"].items()}
@@ -277,7 +282,7 @@ def _rollouts(folder: Path, broken: Counter[str], max_rows: int) -> Picked:
         picked.rows += rows
         cut |= not all_of_it
     which = (
-        f"all {len(steps)} steps that have rollouts"
+        ("the one step that has" if len(steps) == 1 else f"all {len(steps)} steps that have") + " rollouts"
         if len(chosen) == len(steps)
         else f"{len(chosen)} of the {len(steps)} steps that have rollouts: the first, the last and evenly spaced ones between"
     )
@@ -377,7 +382,7 @@ def _sample(record: Record, evaluation: Evaluation) -> Record:
     verdict = str(record.get("verdict") or "")
     facts = {k: record[k] for k in ("gold", "extracted", "rule") if record.get(k) is not None}
     return {
-        "source": f"evaluation {evaluation.when}: {evaluation.benchmark}",
+        "source": f"evaluation {evaluation.moment}: {evaluation.benchmark}",
         "step": evaluation.step,
         "row_id": str(record.get("item_id", "")),
         "sample": number(record.get("sample")),

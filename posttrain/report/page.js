@@ -11,10 +11,11 @@
     return node;
   }
 
-  // Control characters are shown as signs, marks that turn the direction of text by their code.
+  // Control characters are shown as signs; halves of a character and marks that turn the direction of text by their code.
   function visible(text) {
     return text
       .replace(/[\u0000-\u0008\u000b\u000c\u000d-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
+      .replace(/[\ud800-\udfff]/gu, (c) => "⟦U+" + c.charCodeAt(0).toString(16).toUpperCase() + "⟧")
       .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => "⟦U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟧");
   }
 
@@ -137,6 +138,8 @@
     if (select.options.length < 3) select.closest("label").hidden = true;
   }
 
+  byId("f-faults").closest("label").hidden = !rows.some((row) => row.faults.length);
+
   function bound(id) {
     const value = byId(id).value.trim();
     return value === "" || Number.isNaN(Number(value)) ? null : Number(value);
@@ -191,7 +194,7 @@
     cell(line, "num", say(row.step));
     cell(line, "num", say(row.reward, 3));
     cell(line, "num narrow-hide", say(row.advantage, 3));
-    const words = { right: "✓ right", wrong: "✕ wrong", none: row.faults.length ? "–" : "–" };
+    const words = { right: "✓ right", wrong: "✕ wrong", none: "–" };
     cell(line, `mark-${verdict(row)}`, words[verdict(row)]);
     cell(line, "narrow-hide", visible(row.finish || "–"));
     cell(line, "num narrow-hide", say(row.tokens));
@@ -259,7 +262,7 @@
       const weighted = data.weights.length === parts.length;
       side.append(make("h4", null, weighted ? "Reward = Σ weight × part" : "Reward"));
       side.append(pairs([
-        ...parts.map(([name, number], i) => [visible(name), (weighted && data.weights[i] !== null ? `${say(data.weights[i])} × ` : "") + (number === null ? "not judged" : say(number))]),
+        ...parts.map(([name, number], i) => [visible(name), number === null ? "not judged" : (weighted && data.weights[i] !== null ? `${say(data.weights[i])} × ` : "") + say(number)]),
         ["reward", row.reward === null ? "not judged" : say(row.reward), "sum"],
       ]));
     }
@@ -318,12 +321,17 @@
   }
 
   let waiting = 0;
-  byId("filters").addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(again, 120);
-  });
+  for (const event of ["input", "change"]) {
+    byId("filters").addEventListener(event, () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(again, 120);
+    });
+  }
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("reset", () => setTimeout(() => { group = null; again(); }));
+  byId("filters").addEventListener("reset", () => {
+    group = null;
+    setTimeout(again);  // the fields are empty only after this event
+  });
   byId("group-chip").addEventListener("click", () => { group = null; again(); byId("f-text").focus(); });
   byId("per-page").addEventListener("change", again);
   for (const button of document.querySelectorAll("#table th button")) {

@@ -217,7 +217,7 @@ def results(run: Run) -> list[Result]:
         if before:
             sides.append(_side("before", before, "before"))
         if after:
-            sides.append(_side("after" if after.when == "after" else f"at {after.when}", after, "after"))
+            sides.append(_side("after" if after.when == "after" else f"at {after.moment}", after, "after"))
         verdict, tone = compare(before, after)
         found.append(Result(benchmark, sides, verdict, tone, _size(after or before)))
     return found
@@ -234,7 +234,7 @@ def _size(evaluation: Evaluation | None) -> str:
     n, k = (number(evaluation.result.get(key)) if evaluation else None for key in ("n", "k"))
     if n is None:
         return ""
-    return f"{_count(n)} held-out problems" + (
+    return _plural(int(n), "held-out problem") + (
         f", {k:g} samples each" if k and k > 1 else ", one sample each" if k else ""
     )
 
@@ -272,7 +272,9 @@ def tiles(run: Run) -> list[Tile]:
     rollouts = number(run.status.get("rollouts"))
     if rollouts or run.rollouts.steps:
         made = _count(rollouts) if rollouts else "–"
-        out.append(Tile("rollouts", made, f"{_count(run.rollouts.steps)} steps on disk" if run.rollouts.steps else ""))
+        out.append(
+            Tile("rollouts", made, f"files of {_plural(run.rollouts.steps, 'step')}" if run.rollouts.steps else "")
+        )
     seconds = number(run.status.get("seconds"))
     started = number(run.status.get("started"))
     so_far = run.last_time - started if seconds is None and started and run.last_time else None
@@ -322,7 +324,7 @@ def _evaluation_row(evaluation: Evaluation) -> Record:
     notes = result.get("notes")
     return {
         "benchmark": evaluation.benchmark,
-        "when": evaluation.when,
+        "when": evaluation.moment,
         "accuracy": "–" if value is None else f"{100 * value:.1f}",
         "interval": "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]",
         "others": shown,
@@ -397,6 +399,10 @@ def typeset(formula: str) -> Markup:
 def _count(value: Any) -> str:
     value = number(value)
     return "–" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:,.3f}".rstrip("0")
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _span(seconds: float | None) -> str:

@@ -36,8 +36,19 @@ REWARDS = {"correct": 1.0, "brevity": 0.2, "<img src=x onerror=window.pwned=9>":
 
 def _evaluation(run: RunDir, when: str, value: float, half: float, rng: random.Random, n: int = 40) -> None:
     folder = run.evaluation(when, "arithmetic")
-    estimate = {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half), "se": half / 1.96, "method": "t"}
-    metrics = {"accuracy": estimate, "avg@4": estimate, "pass@4": {**estimate, "value": min(1.0, value + 0.1)}, "maj@4": estimate}
+    estimate = {
+        "value": value,
+        "low": max(0.0, value - half),
+        "high": min(1.0, value + half),
+        "se": half / 1.96,
+        "method": "t",
+    }
+    metrics = {
+        "accuracy": estimate,
+        "avg@4": estimate,
+        "pass@4": {**estimate, "value": min(1.0, value + 0.1)},
+        "maj@4": estimate,
+    }
     write_json(folder / "result.json", {
         "benchmark": "arithmetic", "when": when, "n": 512, "k": 4, "model": "miniature/arithmetic", "adapter": None,
         "engine": "transformers", "sampling": {"temperature": 1.0}, "seed": 0, "metrics": metrics, "truncated": 0.01,
@@ -79,7 +90,11 @@ def metrics_line(step: int, last: int, rng: random.Random, started: float) -> di
 
 def rollout(step: int, group: int, sample: int, text: str, rng: random.Random) -> dict[str, Any]:
     right = rng.random() < 0.5 + step / 700
-    rewards: dict[str, float | None] = {"correct": float(right), "brevity": round(rng.random(), 3), list(REWARDS)[2]: 0.5}
+    rewards: dict[str, float | None] = {
+        "correct": float(right),
+        "brevity": round(rng.random(), 3),
+        list(REWARDS)[2]: 0.5,
+    }
     return {
         "step": step, "phase": "train", "row_id": f"row-{step}-{group}", "sample": sample, "version": step,
         "prompt": [{"role": "system", "content": "You add numbers."}, {"role": "user", "content": f"What is {step} + {group}?"}],
@@ -88,7 +103,15 @@ def rollout(step: int, group: int, sample: int, text: str, rng: random.Random) -
     }  # fmt: skip
 
 
-def make(root: Path, *, steps: int = 300, evaluations: bool = True, rollouts: bool = True, state: str = "done", after: float = 0.957) -> Path:
+def make(
+    root: Path,
+    *,
+    steps: int = 300,
+    evaluations: bool = True,
+    rollouts: bool = True,
+    state: str = "done",
+    after: float = 0.957,
+) -> Path:
     """Files of a run under `root`, by `steps` logged steps."""
     rng = random.Random(0)
     run = RunDir(root)
@@ -118,17 +141,40 @@ def make(root: Path, *, steps: int = 300, evaluations: bool = True, rollouts: bo
     for step in range(1, steps + 1):
         line = metrics_line(step, steps, rng, started)
         if keep:
-            line = {k: line[k] for k in keep} | {"mean_token_accuracy": 0.6 + 0.3 * step / steps, "loss": 2.0 * math.exp(-3 * step / steps)}
+            line = {k: line[k] for k in keep} | {
+                "mean_token_accuracy": 0.6 + 0.3 * step / steps,
+                "loss": 2.0 * math.exp(-3 * step / steps),
+            }
         append_line(run.metrics, line)
-    append_line(run.metrics, {"step": steps, "phase": "summary", "time": started + steps * 0.5, "train_runtime": steps * 0.45, "train_loss": 0.01})
+    append_line(
+        run.metrics,
+        {
+            "step": steps,
+            "phase": "summary",
+            "time": started + steps * 0.5,
+            "train_runtime": steps * 0.45,
+            "train_loss": 0.01,
+        },
+    )
     if rollouts:
         texts = ATTACKS + [f"Let me add {i} and 5.\nThe carry is {i % 2}. So \\boxed{{{i}}}" for i in range(200)]
         for step in range(steps):
             path = run.rollout_file(step, 0)
             path.parent.mkdir(parents=True, exist_ok=True)
-            records = [rollout(step, i // 8, i % 8, texts[(i + (0 if step in (0, steps - 1) else 3 * step + 14)) % len(texts)], rng) for i in range(16)]
+            records = [
+                rollout(
+                    step,
+                    i // 8,
+                    i % 8,
+                    texts[(i + (0 if step in (0, steps - 1) else 3 * step + 14)) % len(texts)],
+                    rng,
+                )
+                for i in range(16)
+            ]
             if step == 0:
-                records[3].update(reward=None, advantage=0.0, faults=["brevity: timeout: <b>no answer</b> within 60 s"])
+                records[3].update(
+                    reward=None, advantage=0.0, faults=["brevity: timeout: <b>no answer</b> within 60 s"]
+                )
                 records[3]["rewards"]["brevity"] = None
             path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
         for i in range(3):
