@@ -371,12 +371,14 @@ class _Batch:
 
     def split(self, most: int) -> list[range]:
         """Up to `most` runs of rows of about equal length; rows of one prompt stay together where that leaves enough runs."""
+        if self.n == 0:
+            return []
         most = min(most, self.n)
         prompts = self.rows.get("prompts")
         starts = [i for i in range(self.n) if i == 0 or not prompts or prompts[i] != prompts[i - 1]]
         if len(starts) < most:
             starts = list(range(self.n))
-        cuts = sorted({starts[k * len(starts) // most] for k in range(most)}) if most else []
+        cuts = sorted({starts[k * len(starts) // most] for k in range(most)})
         return [range(a, b) for a, b in zip(cuts, [*cuts[1:], self.n], strict=True)]
 
     def check_picklable(self) -> None:

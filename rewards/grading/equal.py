@@ -87,10 +87,17 @@ def _same(gold: Shape, answer: Shape) -> Verdict:
         return _listings(gold, answer)
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _relations(gold, answer)
-    if isinstance(gold, (Region, Conditions)) or isinstance(answer, (Region, Conditions)) or _inequality(gold) or _inequality(answer):
+    if (
+        isinstance(gold, (Region, Conditions))
+        or isinstance(answer, (Region, Conditions))
+        or _inequality(gold)
+        or _inequality(answer)
+    ):
         return _regions(gold, answer)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _relation_and_value(gold, answer)
+    if isinstance(answer, Listing) and answer.kind == "bare":
+        return all(_same(gold, item)[0] for item in answer.items), "one of several"
     if isinstance(gold, Listing) or isinstance(answer, Listing):
         return False, "one of several"
     return _quantities(gold, answer)
@@ -141,7 +148,12 @@ def _ratios(gold: Shape, answer: Shape) -> Verdict:
         return all(_equal_values(x * b[0], y * a[0]) for x, y in zip(a[1:], b[1:], strict=True)), "ratio"
     ratio, other = (gold, answer) if isinstance(gold, Ratio) else (answer, gold)
     assert isinstance(ratio, Ratio)
-    if len(ratio.parts) == 2 and isinstance(other, Expression) and not other.unit and not _CLOCK.fullmatch(":".join(ratio.parts)):
+    if (
+        len(ratio.parts) == 2
+        and isinstance(other, Expression)
+        and not other.unit
+        and not _CLOCK.fullmatch(":".join(ratio.parts))
+    ):
         return _quantities(Expression(f"\\frac{{{ratio.parts[0]}}}{{{ratio.parts[1]}}}"), other)
     return False, "ratio"
 
@@ -180,7 +192,9 @@ def _listings(gold: Listing, answer: Listing) -> Verdict:
     kinds = {gold.kind, answer.kind}
     if kinds == {"set", "tuple"}:
         return False, "ordered and unordered"
-    dots = any(isinstance(i, Expression) and i.formula.strip() in (r"\ldots", "...") for i in (*gold.items, *answer.items))
+    dots = any(
+        isinstance(i, Expression) and i.formula.strip() in (r"\ldots", "...") for i in (*gold.items, *answer.items)
+    )
     if "tuple" in kinds or dots:
         same = len(gold.items) == len(answer.items) and all(
             _same(a, b)[0] for a, b in zip(gold.items, answer.items, strict=True)
@@ -526,9 +540,9 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
 
 def _same_tail(one: Expression, other: Expression) -> Expression:
     """`10m` against `10\\text{ m}`: a letter that the other side writes as its unit is one here too."""
-    if one.unit is None and other.unit and (tail := re.search(r"(?<=[\d)}])\s*([A-Za-z]{1,3})$", one.formula)):
-        if other.unit == f"{tail[1]}^1":
-            return Expression(closed(one.formula[: tail.start()]), other.unit, one.percent)
+    tail = re.search(r"(?<=[\d)}])\s*([A-Za-z]{1,3})$", one.formula)
+    if tail and one.unit is None and other.unit == f"{tail[1]}^1":
+        return Expression(closed(one.formula[: tail.start()]), other.unit, one.percent)
     return one
 
 
@@ -589,7 +603,9 @@ def _is_zero(value: Any) -> bool:
 
 
 _LETTER_I = re.compile(r"\\[a-zA-Z]+|_\s*\{[^{}]*\}|_\s*\w|\{\\text[^{}]*\}|\\text\s*\{[^{}]*\}|[iI]")
-_UNSAFE = re.compile(r"\d\s+\d|\d_|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])")
+_UNSAFE = re.compile(
+    r"\d\s+\d|\d_|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
+)
 _REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,40})\s*\}?")
 _CACHED = 4096
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rewards.grading.normalise import _matching, closed
+from rewards.grading.normalise import closed
 
 DEEPEST = 12
 """Shapes nested deeper than this are read as expressions."""
@@ -110,7 +110,12 @@ _MATRIX = re.compile(
     re.DOTALL,
 )
 _BASE = re.compile(r"([0-9A-Fa-f]+)_\s*\{?\s*(?:\\text\s*\{\s*)?(\d{1,2}|[a-z]{3,8})\s*\}?\s*\}?")
-_BASES = {n: str(i) for i, n in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)} | {"sixteen": "16"}
+_BASES = {
+    n: str(i)
+    for i, n in enumerate(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], 2
+    )
+} | {"sixteen": "16"}
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _MEMBER = re.compile(r"[a-zA-Z](?:\([a-zA-Z]\))?\s*\\in\s+(?=\\?[\[({\\])")
 _FAMILY = re.compile(
@@ -206,7 +211,9 @@ def _matrix(text: str) -> Matrix | None:
     factor = closed(re.sub(r"\\(?:cdot|times)\s*$", "", found["factor"].strip()))
     if "=" in factor or not rows:
         return None
-    return Matrix(tuple(tuple(closed(entry) for entry in row.split("&")) for row in rows), "-1" if factor == "-" else factor)
+    return Matrix(
+        tuple(tuple(closed(entry) for entry in row.split("&")) for row in rows), "-1" if factor == "-" else factor
+    )
 
 
 _LINK = re.compile(r"\\text\s*\{\s*,?\s*(and|or)\s*,?\s*\}|(?<![A-Za-z\\{])(and|or)(?![A-Za-z}])", re.IGNORECASE)
@@ -393,7 +400,10 @@ _UNIT_WORDS = {
     "euro": "euros", "rs": "rupee rupees", "acre": "acres", "": "unit units",
 }  # fmt: skip
 _UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in [unit, *words.split()] if word}
-_PLAIN_UNITS = {w for w in _UNITS if len(w) > 1 and w not in ("in", "pm", "min", "rad", "rs", "unit", "units")} | {"units", "unit"}
+_PLAIN_UNITS = {w for w in _UNITS if len(w) > 1 and w not in ("in", "pm", "min", "rad", "rs", "unit", "units")} | {
+    "units",
+    "unit",
+}
 _TRAILING_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _DEGREES = re.compile(r"\^\\circ\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$")
 _PLAIN_TAIL = re.compile(r"(?<=[\d)}])(\s*)((?:[A-Za-z]+\.?)(?:[ /]+[A-Za-z]+\.?){0,4}(?:\^\{?-?\d\}?)?)$")
@@ -421,8 +431,15 @@ def quantity(text: str) -> Expression:
     tail = _PLAIN_TAIL.search(text)
     if tail and not text[: tail.start()].endswith("^"):
         words = re.findall(r"[A-Za-z]+", tail[2])
-        known = all(w in _PLAIN_UNITS or w.lower() in _PLAIN_UNITS or w in ("per", "square", "cubic", "sq", "in", "min", "s", "h") for w in words)
-        counted = bool(tail[1]) and all(len(w) >= 3 for w in words if w != "of") and tail[2].isascii() and "/" not in tail[2]
+        known = all(
+            w in _PLAIN_UNITS
+            or w.lower() in _PLAIN_UNITS
+            or w in ("per", "square", "cubic", "sq", "in", "min", "s", "h")
+            for w in words
+        )
+        counted = (
+            bool(tail[1]) and all(len(w) >= 3 for w in words if w != "of") and tail[2].isascii() and "/" not in tail[2]
+        )
         if (known and any(len(w) > 1 for w in words)) or counted:
             return Expression(closed(text[: tail.start()]), _unit(tail[2]))
     return Expression(text, unit)
