@@ -1,8 +1,6 @@
 """A recipe file (or mapping) with its `extends` and overrides → a checked `Recipe`, without torch.
 
-Precedence: defaults < `extends` from left to right < the file < overrides. Mappings merge, lists are replaced whole.
-One thing does not merge: a mapping that names another source than the one below it (`use`, `hub` or `path`; `name` for
-the model) does not inherit what was said about the old one (`with`, `config`, `split`, `revision`).
+Precedence: defaults < `extends` from left to right < the file < overrides; how they merge: `posttrain.recipe.merging`.
 
 Everything that is wrong is one line: `file:line: key.path: what is wrong`, `override "a.b=1": ...` or `recipe: ...`.
 """
@@ -20,6 +18,7 @@ from pydantic import ValidationError
 
 from posttrain.errors import Mistake
 from posttrain.recipe import faults, homes, rules
+from posttrain.recipe.merging import Mark, Tree, forget, mark_of, marks_of_mapping, merge
 from posttrain.recipe.schema import Recipe
 from posttrain.recipe.shelf import shelf
 from posttrain.recipe.text import MAX_BYTES, dotted, parse, plain, printable, show
@@ -27,14 +26,6 @@ from posttrain.recipe.text import Path as Keys
 
 MOST_MISTAKES = 5
 MOST_FILES = 100
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Where a key was given: words for a message, and the folder that file names are relative to."""
-
-    text: str
-    folder: Path | None = None
 
 
 @dataclass
@@ -59,7 +50,7 @@ class Loaded:
 
     def line(self, path: Keys | str, text: str) -> str:
         keys = split(path) if isinstance(path, str) else path
-        return faults.line(_mark(self.marks, keys, self.source).text, keys, text)
+        return faults.line(mark_of(self.marks, keys, self.source).text, keys, text)
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default, ready for JSON; reading it again gives the same recipe."""
@@ -72,14 +63,6 @@ class _Files:
 
     texts: dict[str, str] = field(default_factory=dict)
     read: int = 0
-
-
-@dataclass
-class _Tree:
-    """A merged mapping and the marks of its keys."""
-
-    values: dict[str, Any]
-    marks: dict[Keys, Mark]
 
 
 def load(recipe: Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -102,7 +85,7 @@ def read(recipe: Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence
         values = plain(recipe)
         given = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         source = "recipe"
-        tree = _extended(values, _marks_of_mapping(values), source, Path.cwd(), (), files)
+        tree = _extended(values, marks_of_mapping(values), source, Path.cwd(), (), files)
     else:
         source = os.fspath(recipe)
         tree = _file(source, Path(source), (), files)
@@ -133,17 +116,21 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)
 
 
+def _on_the_shelf(path: Path) -> str:
+    """A hint for the name of a recipe that comes with posttrain."""
+    folder = shelf()
+    if folder is None or not any((folder / name).is_file() for name in (path.name, f"{path.name}.yaml")):
+        return ""
+    return f'; it is on the shelf: "posttrain recipes cp {path.name.removesuffix(".yaml")}" copies it here'
+
+
 def _text_of(path: Path, said: str) -> str:
     """The text of a recipe file. `said` begins the message."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        on_shelf = shelf()
-        hint = ""
-        if on_shelf is not None and (on_shelf / path.name).is_file():
-            hint = f'; there is {on_shelf / path.name} ("posttrain recipes cp {path.stem}" copies it here)'
-        raise Mistake(f"{said}no such file{hint}") from None
+        raise Mistake(f"{said}no such file{_on_the_shelf(path)}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Mistake(f"{said}cannot be read: {printable(str(reason))}") from None
@@ -155,7 +142,7 @@ def _text_of(path: Path, said: str) -> str:
         raise Mistake(f"{said}not UTF-8 text (byte {error.start}); is this a recipe?") from None
 
 
-def _file(name: str, path: Path, chain: tuple[str, ...], files: _Files, said: str = "") -> _Tree:
+def _file(name: str, path: Path, chain: tuple[str, ...], files: _Files, said: str = "") -> Tree:
     """One file with all that it extends. `chain`: the files that led here, outermost first."""
     name = printable(name, 400)
     files.texts[_absolute(path)] = text = _text_of(path, said or f"{name}: ")
@@ -179,19 +166,19 @@ def _extended(
     folder: Path,
     chain: tuple[str, ...],
     files: _Files,
-) -> _Tree:
+) -> Tree:
     """`values` laid over the recipes that its `extends` names."""
-    own = _Tree(
+    own = Tree(
         {k: v for k, v in values.items() if k != "extends"}, {k: m for k, m in marks.items() if k[0] != "extends"}
     )
     if "extends" not in values:
         return own
     bases = values["extends"]
     listed = isinstance(bases, list)
-    tree = _Tree({}, {})
+    tree = Tree({}, {})
     for i, base in enumerate(bases if listed else [bases]):
         keys: Keys = ("extends", i) if listed else ("extends",)
-        mark = _mark(marks, keys, name)
+        mark = mark_of(marks, keys, name)
         if not isinstance(base, str) or not base:
             raise Mistake(faults.line(mark.text, keys, f"should be a file name or a list of them, got {show(base)}"))
         if files.read >= MOST_FILES:
@@ -203,8 +190,8 @@ def _extended(
             )
         said = faults.line(mark.text, keys, f"{printable(base, 200)}: ")
         beside = _shown(found, name, base)
-        tree = _merge(tree, _file(beside, found, chain, files, said))
-    return _merge(tree, own)
+        tree = merge(tree, _file(beside, found, chain, files, said))
+    return merge(tree, own)
 
 
 def _base(base: str, folder: Path, mark: Mark, keys: Keys) -> Path:
@@ -229,67 +216,10 @@ def _shown(found: Path, extending: str, base: str) -> str:
     return str(beside) if os.path.exists(beside) else str(found)
 
 
-# Merging
-
-_NAMED_BY = ("use", "hub", "path")
-_ABOUT_IT = ("with", "config", "split", "revision")
-
-
-def _merge(below: _Tree, above: _Tree) -> _Tree:
-    """`above` laid over `below`."""
-    marks = dict(below.marks)
-    values = _merged(below.values, above.values, (), marks)
-    marks.update(above.marks)
-    return _Tree(values, marks)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any], path: Keys, marks: dict[Keys, Mark]) -> dict[str, Any]:
-    result = dict(below)
-    for key in _about_another(below, above, path):
-        result.pop(key, None)
-        _forget(marks, (*path, key))
-    for key, value in above.items():
-        here = (*path, key)
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = _merged(result[key], value, here, marks)
-        else:
-            _forget(marks, here)
-            result[key] = value
-    return result
-
-
-def _about_another(below: dict[str, Any], above: dict[str, Any], path: Keys) -> Iterator[str]:
-    """Keys of `below` that describe a source which `above` exchanges for another."""
-    named_by = ("name",) if path == ("model",) else _NAMED_BY
-    if len(path) > 2 or not path or path[0] in ("trainer", "run", "adapter"):
-        return
-    old = {k: below[k] for k in named_by if below.get(k) is not None}
-    new = {k: above[k] for k in named_by if above.get(k) is not None}
-    if old and new and old != new:
-        yield from (*old, *_ABOUT_IT)
-
-
-def _forget(marks: dict[Keys, Mark], path: Keys) -> None:
-    for keys in [k for k in marks if k[: len(path)] == path]:
-        del marks[keys]
-
-
-def _mark(marks: dict[Keys, Mark], path: Keys, default: str) -> Mark:
-    """The mark of `path`, or of the nearest thing around it."""
-    for n in range(len(path), 0, -1):
-        if path[:n] in marks:
-            return marks[path[:n]]
-    return Mark(default)
-
-
-def _marks_of_mapping(values: dict[str, Any]) -> dict[Keys, Mark]:
-    return {(key,): Mark("recipe", None) for key in values}
-
-
 # Overrides
 
 
-def _override(tree: _Tree, text: str) -> None:
+def _override(tree: Tree, text: str) -> None:
     """Set one `key.path=value` in `tree`.
 
     Raises:
@@ -320,7 +250,7 @@ def _override(tree: _Tree, text: str) -> None:
             raise Mistake(f"{mark.text}: {dotted(path)} is {show(here)}, it has no key {printable(str(key), 40)}")
         path = (*path, key)
         if last:
-            _forget(tree.marks, path)
+            forget(tree.marks, path)
             here[key] = value
             tree.marks[path] = mark
         else:
@@ -351,9 +281,9 @@ def _index(items: list[Any], key: str | int, path: Keys, mark: Mark) -> None:
 # Checking
 
 
-def _checked(tree: _Tree, source: str, given: str, overrides: list[str], files: _Files) -> Loaded:
+def _checked(tree: Tree, source: str, given: str, overrides: list[str], files: _Files) -> Loaded:
     def fail(wrong: list[tuple[Keys, str]]) -> Mistake:
-        lines = [faults.line(_mark(tree.marks, keys, source).text, keys, text) for keys, text in wrong]
+        lines = [faults.line(mark_of(tree.marks, keys, source).text, keys, text) for keys, text in wrong]
         more = f" (and {len(lines) - MOST_MISTAKES} more)" if len(lines) > MOST_MISTAKES else ""
         return Mistake("\n".join(lines[:MOST_MISTAKES]) + more)
 
@@ -368,7 +298,7 @@ def _checked(tree: _Tree, source: str, given: str, overrides: list[str], files: 
     return Loaded(recipe, tree.values, source, given, overrides, tree.marks, files.texts)
 
 
-def _file_references(tree: _Tree) -> list[tuple[Keys, str]]:
+def _file_references(tree: Tree) -> list[tuple[Keys, str]]:
     """Make `file.py:object` absolute in place: beside the recipe that says it, else in the working directory."""
     wrong: list[tuple[Keys, str]] = []
     for keys, holder, key in list(_references(tree.values)):
@@ -376,7 +306,7 @@ def _file_references(tree: _Tree) -> list[tuple[Keys, str]]:
         file, _, name = value.rpartition(":")
         if not file.endswith(".py") or not name:
             continue
-        folder = _mark(tree.marks, keys, "").folder
+        folder = mark_of(tree.marks, keys, "").folder
         folders = list(dict.fromkeys(f for f in (folder, Path.cwd()) if f is not None))
         candidates = [f / Path(file).expanduser() for f in folders] if "\0" not in file else []
         found = next((c for c in candidates if c.is_file()), None)

@@ -12,7 +12,8 @@ from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
 
 from posttrain.errors import Mistake
 from posttrain.recipe import load, read
-from posttrain.recipe.check import AT_LEAST, CLOSED, _adapter, _trainer_args, check, mismatch, reward_names
+from posttrain.recipe.check import AT_LEAST, CLOSED, _adapter, _trainer_args, check, reward_names
+from posttrain.recipe.hints import mismatch
 
 CONFIGS = [GRPOConfig, RLOOConfig, SFTConfig, DPOConfig]
 
@@ -116,7 +117,7 @@ class TestTheVisibleTable:
         (None, int | None, True), (None, int, False), ([1, 2], list[float], True), (["a"], list[float], False), ([1, 2], tuple[int, int], True),
         ([1, 2, 3], tuple[int, ...], True), ([1], tuple[int, int], False), ({"a": 1}, dict[str, int], True), ({"a": "b"}, dict[str, int], False),
         ("b", typing.Literal["a", "b"], True), ("c", typing.Literal["a", "b"], False), (1, typing.Literal[True], False), ("x", typing.Any, True),
-        ({}, dict, True), ([], dict, False), ("a", typing.Optional[list[str] | str], True),
+        ({}, dict, True), ([], dict, False), ("a", typing.Optional[list[str] | str], True),  # noqa: UP045
     ],
 )  # fmt: skip
 def test_types(value, hint, fits):

@@ -103,7 +103,9 @@ class TestFiles:
         assert mistake("other.yaml") == "other.yaml: no such file"
         assert "Is a directory" in mistake(str(tmp_path))
         assert mistake("a\0b") == "a\\x00b: cannot be read: embedded null byte"
-        assert "posttrain recipes cp arithmetic_grpo" in mistake("arithmetic_grpo.yaml")
+        on_shelf = 'no such file; it is on the shelf: "posttrain recipes cp arithmetic_grpo" copies it here'
+        assert mistake("arithmetic_grpo.yaml") == f"arithmetic_grpo.yaml: {on_shelf}"
+        assert mistake("arithmetic_grpo") == f"arithmetic_grpo: {on_shelf}"
 
 
 TYPICAL = [
