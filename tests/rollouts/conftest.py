@@ -3,7 +3,14 @@ transformers + PEFT give to any completion: the reference for all engines."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,3 +154,102 @@ def adapters(tiny, tmp_path_factory) -> Callable[[int], str]:
         return made[seed]
 
     return build
+
+
+KEY = "only-for-tests"
+
+
+@dataclass
+class VLLM:
+    """A real vLLM server in a process group of its own."""
+
+    port: int
+    command: list[str]
+    log: Path
+    process: Any = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        environment = {
+            **os.environ,
+            "VLLM_API_KEY": KEY,
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=environment,
+                cwd=self.log.parent,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, seconds: float = 240.0) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.5)
+        pytest.fail(f"the vLLM server did not start: {self.log.read_text()[-3000:]}")
+
+    def signal(self, number: int) -> None:
+        """To the server and its engine processes."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def _servers(tiny, tmp_path_factory):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    made = []
+    for i in range(2):
+        port = _free_port()
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny.path]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", str(LENGTH)]
+        command += ["--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--enforce-eager"]
+        command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
+        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]
+        made.append(VLLM(port, command, tmp_path_factory.mktemp(f"server{i}") / "log"))
+    yield made
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def servers(_servers, monkeypatch) -> list[VLLM]:
+    """Two real servers, both running; those that a test has killed are started again."""
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
+    started = [server for server in _servers if not server.running]
+    for server in started:
+        server.start()
+    for server in started:
+        server.wait()
+    return _servers
