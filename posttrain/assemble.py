@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,6 +12,7 @@ from posttrain.data import load_rows
 from posttrain.errors import Mistake
 from posttrain.imports import Use, load_object, resolve_path
 from posttrain.recipe import Recipe
+from posttrain.recipe.check import FROM_TRL as COLUMNS_FROM_TRL
 from posttrain.recipe.check import reward_names
 from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
@@ -84,6 +87,37 @@ def judged(recipe: Recipe) -> list[Judged]:
     return made
 
 
+def rewards_fit(recipe: Recipe, columns: Collection[str]) -> None:
+    """Every reward can be called with the data's columns.
+
+    Raises:
+        Mistake: a column would silently replace an argument given under `with`, or an argument comes from nowhere.
+    """
+    for index, setting in enumerate(recipe.rewards):
+        where = f"rewards.{index}"
+        target = load_object(resolve_path(setting.use, None, f"{where}.use"), where)
+        for name in setting.with_:
+            if name in columns:
+                raise Mistake(
+                    f"{where}.with.{name}: the data has a column of that name; rename one (data.train.columns)"
+                )
+        call = target.__call__ if isinstance(target, type) else target
+        given = {*columns, *COLUMNS_FROM_TRL, *(() if isinstance(target, type) else setting.with_), "self"}
+        missing = [
+            name
+            for name, parameter in inspect.signature(call).parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            and name not in given
+        ]
+        if missing:
+            has = ", ".join(c for c in columns if c not in ("prompt", "row_id"))
+            raise Mistake(
+                f"{where}: {setting.use} needs {', '.join(missing)}, which is neither a column of the data ({has or 'none'}) "
+                f"nor under `with`; map a column with data.train.columns: {{{missing[0]}: ...}}, or give it under `with`"
+            )
+
+
 def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[Any, dict[str, int]]:
     """The data set of a source, ready for the trainer, and what was counted on the way (rows, dropped, cut)."""
     room = models.max_length(recipe.model, models.load_config(recipe.model))
@@ -102,6 +136,7 @@ def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
     started."""
     tokenizer = models.load_tokenizer(recipe.model)
     train, _ = rows(recipe, recipe.data.train, tokenizer, "data.train")
+    rewards_fit(recipe, train.column_names)
     held_out = rows(recipe, recipe.data.eval, tokenizer, "data.eval")[0] if recipe.data.eval else None
     scorers = judged(recipe)
     for one in scorers:

@@ -45,6 +45,7 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     check(recipe, assemble.trainer_class(recipe).Config, loaded, benchmarks=BENCHMARKS)
     tokenizer = models.load_tokenizer(recipe.model)
     rows, counts = assemble.rows(recipe, recipe.data.train, tokenizer, "data.train")
+    assemble.rewards_fit(recipe, rows.column_names)
     arguments = trl_arguments(recipe, RunDir(f"{recipe.run.directory}/{recipe.run.name}"))
     geometry = planning.geometry(arguments, len(rows), processes, recipe.trainer.algorithm)
     console.rule("model")

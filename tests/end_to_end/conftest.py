@@ -47,8 +47,8 @@ def launch(tmp_path) -> Callable[..., Ended]:
     def do(
         recipe: str | Path, *overrides: str, processes: int = 1, name: str = "test", timeout: float = 540, env=None
     ):
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command = [sys.executable, "-m", "accelerate.commands.launch"]
+        command += ["--config_file", str(ROOT / "recipes/accelerate/cpu.yaml"), "--num_processes", str(processes)]
         command += ["-m", "posttrain.train", str(recipe), f"run.name={name}", *overrides]
         threads = {"OMP_NUM_THREADS": "1"} if processes > 1 else {}
         ended = subprocess.run(
