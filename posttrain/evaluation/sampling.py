@@ -261,7 +261,7 @@ def _resume(folder: Path, digest: str) -> list[dict[str, Any]]:
 
 def _notes(benchmark: Benchmark, n: int, lines: Sequence[Mapping[str, Any]], resumed: int) -> list[str]:
     notes = []
-    if benchmark.size is not None and n != benchmark.size:
+    if benchmark.hub is not None and benchmark.size is not None and n != benchmark.size:
         notes.append(
             f"{n} of the {benchmark.size} problems of {benchmark.name}: not comparable with published figures"
         )

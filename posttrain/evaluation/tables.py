@@ -16,7 +16,7 @@ def print_result(result: Result) -> None:
     from rich.text import Text
 
     table = Table(
-        title=Text(f"{result.benchmark}: {result.n} problems × {result.k} samples"),
+        title=Text(f"{result.benchmark}: {result.n} problems × {result.k} sample{'s' if result.k > 1 else ''}"),
         show_header=False,
         title_justify="left",
     )
@@ -58,7 +58,7 @@ def print_comparison(found: Comparison) -> None:
     )
     table.add_row("p", f"{found.p:.3g} ({found.test})" if found.p is not None else found.test)
     seen = (
-        f"differences from {found.smallest * 100:.1f} points on (80 % power)"
+        f"differences from {found.smallest * 100:.1f} points on (80% power)"
         if found.smallest
         else "no difference: too few problems"
     )
@@ -71,13 +71,13 @@ def print_comparison(found: Comparison) -> None:
 
 
 def percent(metric: Mapping[str, Any]) -> str:
-    """`43.1 % [38.2, 48.1]`."""
+    """`43.1% [38.2, 48.1]`."""
     value = metric["value"]
     if value is None:
         return "unknown"
     if metric["low"] is None or metric["high"] is None:
-        return f"{value * 100:.1f} % [interval unknown]"
-    return f"{value * 100:.1f} % [{metric['low'] * 100:.1f}, {metric['high'] * 100:.1f}]"
+        return f"{value * 100:.1f}% [interval unknown]"
+    return f"{value * 100:.1f}% [{metric['low'] * 100:.1f}, {metric['high'] * 100:.1f}]"
 
 
 def points(share: float) -> str:

@@ -286,7 +286,7 @@ def test_tables(scripted, tokenizer, tmp_path, capsys):
         "Wilson",
     ):
         assert word in said
-    assert f"{a.accuracy['value'] * 100:.1f} %" in said
+    assert f"{a.accuracy['value'] * 100:.1f}%" in said
     assert b.accuracy["value"] == 1.0
     found = compare_command(tmp_path / "a", tmp_path / "b")
     said = capsys.readouterr().out
