@@ -1,14 +1,14 @@
 """Every file name of a run, and who may write there.
 
-    runs/NAME/
-      recipe.yaml            as it was given           resolved.json     with every default and override
-      environment.json       versions, machine         plan.json         batch geometry and counts
-      status.json            state, started, ended     metrics.jsonl     one line a logged step
-      rollouts/000034-r0.jsonl   every rollout of generation step 34 made by rank 0
-      faults.jsonl           what rewards did wrong    adapters/v000035/ the adapter as the engine got it (rotated)
-      checkpoints/           TRL's own                 adapter/ | model/ the result
-      evaluation/before-arithmetic/{samples.jsonl,result.json}
-      report.html
+runs/NAME/
+  recipe.yaml            as it was given           resolved.json     with every default and override
+  environment.json       versions, machine         plan.json         batch geometry and counts
+  status.json            state, started, ended     metrics.jsonl     one line a logged step
+  rollouts/000034-r0.jsonl   every rollout of generation step 34 made by rank 0
+  faults.jsonl           what rewards did wrong    adapters/v000035/ the adapter as the engine got it (rotated)
+  checkpoints/           TRL's own                 adapter/ | model/ the result
+  evaluation/before-arithmetic/{samples.jsonl,result.json}
+  report.html
 """
 
 from __future__ import annotations
