@@ -270,7 +270,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    do_GET = do_POST = _pass
+    do_GET = do_POST = _pass  # noqa: N815
 
     def log_message(self, *_) -> None:
         pass

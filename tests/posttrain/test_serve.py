@@ -1,0 +1,168 @@
+"""The printed server commands: accepted by vLLM's own parser, and no key in sight."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from posttrain import serve
+from posttrain.errors import Mistake
+from posttrain.recipe.schema import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def recipe(tiny: str, engine="vllm-server", **changes) -> Recipe:
+    return Recipe.model_validate(
+        {
+            "model": {"name": tiny, "max_length": 128},
+            "adapter": {"r": 20},
+            "data": {"train": {"path": "x.jsonl"}},
+            "rollouts": {"engine": engine},
+            "trainer": {"algorithm": "grpo"},
+            "run": {"name": "test"},
+            **changes,
+        }
+    )
+
+
+def servers(*urls: str, **options) -> dict:
+    return {"use": "vllm-server", "with": {"urls": list(urls), **options}}
+
+
+TWO = servers("http://127.0.0.1:8000", "http://127.0.0.1:8001")
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_vllm_s_own_parser_takes_the_command(tiny, on_cpu):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    words = serve.command(recipe(tiny, TWO), "http://127.0.0.1:8001", on_cpu=on_cpu)
+    assert words[:3] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    known = make_arg_parser(FlexibleArgumentParser()).parse_args(words[3:])
+    assert known.model == tiny
+    assert (known.host, known.port) == ("127.0.0.1", 8001)
+    assert (known.enable_lora, known.max_lora_rank, known.max_loras) == (True, 32, 2)
+    assert (known.logprobs_mode, known.dtype, known.max_model_len) == ("processed_logprobs", "float32", 128)
+    assert known.enforce_eager is on_cpu
+    assert known.trust_remote_code is False
+    assert known.enable_chunked_prefill is (False if on_cpu else None)
+
+
+@pytest.mark.parametrize(("rank", "reserved"), [(1, "1"), (2, "8"), (8, "8"), (9, "16"), (300, "320"), (512, "512")])
+def test_the_smallest_rank_that_vllm_allows(tiny, rank, reserved):
+    words = serve.command(recipe(tiny, TWO, adapter={"r": rank}), on_cpu=True)
+    assert words[words.index("--max-lora-rank") + 1] == reserved
+
+
+def test_full_fine_tuning_has_no_adapter_flags(tiny):
+    full = recipe(tiny, TWO, adapter=None)
+    assert "--enable-lora" not in serve.command(full, on_cpu=True)
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in serve.environment(full, on_cpu=True)
+
+
+def test_printed_one_a_server_without_the_key(tiny, capsys, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret-0123")
+    made = recipe(tiny, servers("http://127.0.0.1:8000", "http://10.1.2.3:9000/v1", api_key_env="MY_KEY"))
+    assert serve.environment(made)["VLLM_API_KEY"] == "secret-0123"
+    assert serve.serve(made) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "secret-0123" not in first + second
+    assert first.startswith('VLLM_API_KEY="$MY_KEY" ')
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True" in first
+    words = shlex.split(second)
+    assert words[words.index("--host") + 1] == "10.1.2.3"
+    assert words[words.index("--port") + 1] == "9000"
+    serve.serve(made, port=9000)
+    assert capsys.readouterr().out.splitlines() == [second]
+
+
+def test_mistakes(tiny, monkeypatch):
+    monkeypatch.delenv("POSTTRAIN_VLLM_KEY", raising=False)
+    cases = [
+        (lambda: serve.serve(recipe(tiny, "transformers")), "names no servers"),
+        (lambda: serve.serve(recipe(tiny, TWO), port=9), "8000, 8001"),
+        (lambda: serve.serve(recipe(tiny, servers("localhost:8000"))), "http://host:port"),
+        (lambda: serve.serve(recipe(tiny, servers("http://h:port"))), "http://host:port"),
+        (lambda: serve.serve(recipe(tiny, TWO, adapter={"r": 600})), "adapter.r"),
+        (lambda: serve.serve(recipe(tiny, TWO), run=True), "POSTTRAIN_VLLM_KEY is not set"),
+    ]
+    for do, text in cases:
+        with pytest.raises(Mistake, match=text) as caught:
+            do()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_without_servers_can_be_served_on_a_port(tiny, capsys):
+    serve.serve(recipe(tiny, "transformers"), port=8123)
+    assert "--port 8123" in capsys.readouterr().out
+
+
+@pytest.mark.vllm
+def test_run_starts_the_server_and_takes_it_down_again(tiny, tmp_path):
+    """The whole way: a real server, asked with the key, refused without; gone when `serve` is ended."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    file = tmp_path / "recipe.json"
+    file.write_text(recipe(tiny, servers(url), adapter={"r": 8}).model_dump_json(by_alias=True, exclude_none=True))
+    program = (
+        "import json, sys; from posttrain.recipe.schema import Recipe; from posttrain.serve import serve;"
+        "sys.exit(serve(Recipe.model_validate_json(open(sys.argv[1]).read()), run=True))"
+    )
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(file)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "POSTTRAIN_VLLM_KEY": "k", "OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 240
+        while True:
+            assert time.monotonic() < until, (tmp_path / "log").read_text()[-2000:]
+            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            try:
+                asked = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": "Bearer k"})
+                models = json.loads(urllib.request.urlopen(asked, timeout=2).read())
+                break
+            except OSError:
+                time.sleep(0.5)
+        assert [m["id"] for m in models["data"]] == [tiny]
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{url}/v1/models", timeout=5)
+
+        from rollouts.engines.vllm_server import VLLMServerEngine
+        from rollouts.records import EngineSpec, Sampling
+
+        os.environ["POSTTRAIN_VLLM_KEY"] = "k"
+        try:
+            engine = VLLMServerEngine(EngineSpec(tiny, (1,), 0, 128, lora_rank=8), [url])
+        finally:
+            del os.environ["POSTTRAIN_VLLM_KEY"]
+        assert len(engine.generate([[5, 6, 7]], Sampling(max_tokens=5), [1])) == 1
+        engine.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), timeout=2)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
