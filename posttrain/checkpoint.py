@@ -25,11 +25,15 @@ def evaluate_checkpoint(
     samples: int = 1,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
     max_tokens: int = 1024,
     limit: int | None = None,
     path: str | None = None,
     dtype: str = "float32",
     seed: int = 0,
+    style: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> Any:
     """Sample `benchmark` from `model` (with `adapter` on top, if any), grade, and write samples and result to `out`.
@@ -40,6 +44,7 @@ def evaluate_checkpoint(
     if samples > 1 and temperature == 0:
         raise Mistake(f"--samples {samples} at temperature 0 gives {samples} times one answer; set --temperature")
     task = find_benchmark(benchmark, "--benchmark")
+    task.load(path, limit)  # a wrong file shows before a model is loaded
     setting = Model(name=model, dtype=dtype)
     rank = None if adapter is None else _rank(Path(adapter))
     tokenizer = models.load_tokenizer(setting)
@@ -55,7 +60,7 @@ def evaluate_checkpoint(
             sampler,
             tokenizer,
             samples=samples,
-            sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+            sampling=Sampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, max_tokens=max_tokens),
             limit=limit,
             path=path,
             seed=seed,
@@ -64,6 +69,8 @@ def evaluate_checkpoint(
             adapter=adapter,
             engine_name=engine,
             when="checkpoint",
+            style=style,
+            template_args=template_args,
             show=True,
         )
     finally:

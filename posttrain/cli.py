@@ -66,16 +66,25 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--samples", type=int, default=1, metavar="K", help="samples a problem (default 1)")
     evaluate.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default)")
     evaluate.add_argument("--top-p", type=float, default=1.0)
+    evaluate.add_argument("--top-k", type=int, default=0)
+    evaluate.add_argument("--min-p", type=float, default=0.0)
     evaluate.add_argument("--max-tokens", type=int, default=1024, metavar="N")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first problems")
     evaluate.add_argument("--data", metavar="PATH", help="local file instead of the hub")
     evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--out", metavar="DIR", help="where samples and result go (default: evaluations/...)")
+    evaluate.add_argument("--style", help="prompt style (default: the benchmark's own)")
+    evaluate.add_argument(
+        "--template-arg", action="append", default=[], metavar="KEY=VALUE", help="for the chat template"
+    )
+    evaluate.add_argument("--out", metavar="DIR",
+                          help="where samples and result go; the same folder again goes on where it was cut off "
+                          "(default: a new one under evaluations/)")  # fmt: skip
 
     compare = _verb(verbs, "compare", compare_command, "paired test of two evaluations of one benchmark")
     compare.add_argument("a", help="folder or result.json of the first")
     compare.add_argument("b", help="folder or result.json of the second")
+    compare.add_argument("--anyway", action="store_true", help="although prompts, grader or problems differ")
 
     report = _verb(verbs, "report", report_command, "write the page of a run (again)")
     report.add_argument("run", help="the run's folder")
@@ -161,11 +170,15 @@ def evaluate_command(options: argparse.Namespace) -> None:
         samples=options.samples,
         temperature=options.temperature,
         top_p=options.top_p,
+        top_k=options.top_k,
+        min_p=options.min_p,
         max_tokens=options.max_tokens,
         limit=options.limit,
         path=options.data,
         dtype=options.dtype,
         seed=options.seed,
+        style=options.style,
+        template_args=_pairs(options.template_arg, "--template-arg"),
         out=options.out,
     )
 
@@ -173,7 +186,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
 def compare_command(options: argparse.Namespace) -> None:
     from posttrain.evaluation.run import compare_command as compare
 
-    compare(options.a, options.b)
+    compare(options.a, options.b, anyway=options.anyway)
 
 
 def report_command(options: argparse.Namespace) -> None:
