@@ -1,0 +1,126 @@
+"""What a user sees when something is wrong: one line, the right exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def posttrain(tmp_path):
+    def do(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "posttrain.cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return do
+
+
+RECIPE = """\
+model: {name: miniature/arithmetic}
+adapter: {r: 8}
+data:
+  train: {use: "posttrain.miniature.arithmetic:train", with: {n: 64}}
+rewards:
+  - {use: "rewards.math:correct"}
+rollouts: {sampling: {max_tokens: 96}}
+trainer:
+  algorithm: grpo
+  args: {per_device_train_batch_size: 16, num_generations: 8, max_steps: 2}
+run: {name: x}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rewards:", "reward:", 'r.yaml:5: reward: unknown key; did you mean "rewards"?'),
+        ("num_generations: 8", "num_generation: 8", 'r.yaml:10: trainer.args.num_generation: '),
+        ("max_steps: 2", "max_steps: many", "r.yaml:10: trainer.args.max_steps: "),
+        ("max_steps: 2", "max_steps: 2, temperature: 0.5", "rollouts.sampling.temperature"),
+        ("rewards.math:correct", "rewards.math:corect", 'did you mean "correct"?'),
+        ("num_generations: 8", "num_generations: 7", "7"),
+        ("n: 64", "n: 1", "posttrain: "),
+        ("algorithm: grpo", "algorithm: gpro", 'did you mean "grpo"?'),
+        ("miniature/arithmetic", "miniature/arithmetics", "miniature/arithmetic"),
+    ],
+)  # fmt: skip
+def test_plan_says_it_in_one_line(posttrain, tmp_path, old, new, said):
+    assert old in RECIPE
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(old, new, 1))
+    ended = posttrain("plan", "r.yaml")
+    assert ended.returncode == 2, ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("posttrain:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_passes_the_exit_code_on(posttrain, tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("num_generations: 8", "num_generations: 7"))
+    ended = posttrain("train", "--accelerate", str(ROOT / "recipes/accelerate/cpu.yaml"), "--processes", "1", "r.yaml")
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout.startswith("$ accelerate launch --config_file")
+    assert "7" in next(line for line in ended.stderr.splitlines() if line.startswith("posttrain:"))
+
+
+def test_a_name_that_is_taken_is_refused_and_restart_moves_the_old_run_aside(launch, recipes):
+    words = [recipes / "arithmetic_grpo.yaml", "trainer.args.max_steps=1", "evaluation=[]"]
+    assert launch(*words).code == 0
+    again = launch(*words)
+    assert again.code != 0
+    assert "already holds a run" in again.err
+    assert launch(*words, "run.if_exists=restart").code == 0
+    assert len(list(again.run.parent.glob("test.*"))) == 1
+
+
+def test_a_reward_that_throws_stops_both_processes_in_one_line(launch, recipes, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "def picky(completions, answer, **columns):\n"
+        "    return [1.0 / (len(c[0]['content']) - len(c[0]['content']) // 7 * 7) for c in completions]\n"
+    )
+    ended = launch(recipes / "arithmetic_grpo.yaml", "rewards=[{use: 'bad.py:picky'}]", "trainer.args.max_steps=3",
+                   "trainer.args.per_device_train_batch_size=32", "evaluation=[]", processes=2)  # fmt: skip
+    assert ended.code != 0
+    said = [line for line in ended.err.splitlines() if "posttrain: stopped: rewards.0 (" in line]
+    assert said
+    assert all("ZeroDivisionError" in line and "on row arithmetic/" in line for line in said)
+    status = ended.json("status.json")
+    assert status["state"] == "failed"
+    assert "ZeroDivisionError" in status["error"]
+    assert ended.lines("faults.jsonl")[0]["kind"] == "exception"
+
+
+def test_a_reward_that_lacks_a_column_is_named_before_training(posttrain, tmp_path):
+    (tmp_path / "mine.py").write_text("def rated(completions, rubric):\n    return [0.0] * len(completions)\n")
+    (tmp_path / "r.yaml").write_text(RECIPE.replace('"rewards.math:correct"', '"mine.py:rated"'))
+    ended = posttrain("plan", "r.yaml")
+    assert ended.returncode == 2
+    assert "needs rubric" in ended.stderr
+
+
+def test_rewards_check(posttrain, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def odd(completions, **columns):\n"
+        "    return [float('nan') if 'know' in c else 'full' if not c else len(c) / 10 for c in completions]\n"
+    )
+    ended = posttrain("rewards", "check", "mine.py:odd")
+    assert ended.returncode == 2
+    assert "not_finite" in ended.stdout
+    assert "not_a_number" in ended.stdout
+    good = posttrain("rewards", "check", "rewards.math:correct")
+    assert good.returncode == 0, good.stderr
+    assert "5 rows in" in good.stdout
