@@ -4,7 +4,7 @@
              or   ones: 8+7+0=15, tens: 5+6+1=12, hundreds: 3+4+1=8 \\boxed{825}
 
 Both manners are equally frequent in the demonstrations, so that a reward for brevity has something to choose. In the
-base's demonstrations each carry is dropped with probability 0.6: sampled, half of its answers are right; greedily it
+base's demonstrations each carry is dropped with probability 0.7: sampled, four or five of ten answers are right; greedily it
 never carries, so that training has to overturn what it believes, not only to sharpen it.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PLACES = ("ones", "tens", "hundreds")
-DROP = 0.6
+DROP = 0.7
 """How often the base's demonstrations drop a carry."""
 SCHEDULE = Schedule(steps=350, batch=64, learning_rate=3e-3)
 BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
