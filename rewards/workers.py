@@ -156,8 +156,12 @@ class Workers:
     def _borrow(self, wait: bool) -> _Worker | None:
         with self._changed:
             while True:
-                if self._idle:
-                    return self._idle.pop()
+                while self._idle:
+                    worker = self._idle.pop()
+                    if not worker.connection.poll():
+                        return worker
+                    worker.kill()  # an idle worker says nothing: this is the end of its stream, it was killed from outside
+                    self._workers.remove(worker)
                 if len(self._workers) < self.count:
                     try:
                         worker = _Worker(self._setup, self.quiet)

@@ -96,8 +96,17 @@ def _at_once(gold: Any, text: str, boxed_only: bool) -> tuple[Verdict, tuple[str
     if wanted is None:
         return Verdict(Judgement.NONE, rule="no gold"), None
     found = extract(text, boxed_only=boxed_only) if isinstance(text, str) else None
-    if found is None or not (parsed := normal(found.answer[: 4 * LONGEST])):
+    if found is None:
         return Verdict(Judgement.NONE, rule="no answer"), None
+    if len(found.answer) > LONGEST:
+        same = found.answer.split() == wanted.split()
+        return Verdict(
+            Judgement.RIGHT if same else Judgement.WRONG, found.answer, None, "same text" if same else "too long"
+        ), None
+    if not (parsed := normal(found.answer)):
+        return Verdict(Judgement.NONE, rule="no answer"), None
+    if len(wanted) > LONGEST:
+        return Verdict(Judgement.WRONG, found.answer, parsed, "gold not read"), None
     known = equal_text(normal(wanted), parsed)
     if known is None:
         return Verdict(Judgement.NONE, found.answer, parsed), (wanted, found.answer)

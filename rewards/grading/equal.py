@@ -28,6 +28,7 @@ from rewards.grading.shape import (
     Word,
     closed,
     is_name,
+    name_key,
     quantity,
     read,
     squeeze,
@@ -46,7 +47,7 @@ def equal_text(gold: str, answer: str) -> Verdict | None:
         return True, "same text"
     a, b = plain_number(gold), plain_number(answer)
     if a is None or b is None:
-        return (False, "too long") if max(len(gold), len(answer)) > LONGEST else None
+        return None
     return _numbers(a, b), "number"
 
 
@@ -227,7 +228,7 @@ def _named(listing: Listing) -> dict[str, Shape] | None:
     for item in listing.items:
         if not (isinstance(item, Relation) and item.is_equation and is_name(item.parts[0])):
             return None
-        names[squeeze(item.parts[0])] = read(item.parts[-1])
+        names[name_key(item.parts[0])] = read(item.parts[-1])
     return names if len(names) == len(listing.items) > 1 else None
 
 
@@ -236,7 +237,7 @@ def _named(listing: Listing) -> dict[str, Shape] | None:
 
 def _relations(gold: Relation, answer: Relation) -> Verdict:
     if gold.is_equation and answer.is_equation:
-        left, right = squeeze(gold.parts[0]), squeeze(answer.parts[0])
+        left, right = name_key(gold.parts[0]), name_key(answer.parts[0])
         if is_name(gold.parts[0]) and left == right:
             return _same(read(gold.parts[-1]), read(answer.parts[-1]))
         if (together := _pair_of_names(gold)) is not None:
@@ -529,12 +530,12 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
         return True, by or verdict[1]
     if gold.percent != answer.percent:
         return _scaled(gold.formula, answer.formula, gold.percent, 100), "percent"
-    if "deg" in (gold.unit, answer.unit) and gold.unit != answer.unit:
+    if "deg^1" in (gold.unit, answer.unit) and gold.unit != answer.unit:
         from sympy import pi
 
-        other = answer if gold.unit == "deg" else gold
+        other = answer if gold.unit == "deg^1" else gold
         if r"\pi" in other.formula:
-            return _scaled(gold.formula, answer.formula, gold.unit == "deg", 180 / pi), "degrees"
+            return _scaled(gold.formula, answer.formula, gold.unit == "deg^1", 180 / pi), "degrees"
     return verdict
 
 
@@ -634,6 +635,9 @@ def _value(text: str) -> Any:
     if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if text.startswith("-") else sympy.oo
     text = re.sub(r"(?<=[a-zA-Z}])'+", lambda m: r"^{\prime" + r"\prime" * (len(m[0]) - 1) + "}", text)
+    text = re.sub(r"_\{\s*\\([a-zA-Z]+)\s*\}", r"_{\1}", text)
+    # The grammar knows no subscript on e and E.
+    text = re.sub(r"(?<![a-zA-Z\\])([eE])(?=\s*_)", r"\\mathcal{\1}", text)
     if not re.search(r"\\(?:sum|prod)", text):
         text = _LETTER_I.sub(lambda m: {"i": r"\iota ", "I": r"\mathcal{I}"}.get(m[0], m[0]), text)
     try:
@@ -736,15 +740,18 @@ def _number(value: Any) -> Any:
         return None
 
 
+_COUNTS = frozenset("ijklmnpqKLMN")
+"""Letters taken for whole numbers where both formulas round."""
+
+
 def _points(a: Any, b: Any, symbols: Sequence[Any]) -> list[tuple[Any, Any]]:
     """Values of both at up to `POINTS` points where both exist: real ones first, whole numbers where rounding or
     factorials are at work, complex values only if there are no others (or i occurs)."""
     import sympy
 
-    whole = any(
-        e.has(sympy.floor, sympy.ceiling, sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Mod)
-        for e in (a, b)
-    )
+    whole = any(e.has(sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Mod) for e in (a, b))
+    if all(e.has(sympy.floor, sympy.ceiling) for e in (a, b)):
+        whole = whole or {str(s) for s in symbols} <= _COUNTS
     complex_ones = a.has(sympy.I) or b.has(sympy.I)
     draw = random.Random(20_260_101)
     kinds: list[Callable[[], Any]] = [

@@ -226,9 +226,10 @@ _KNOWN = frozenset(
 
 
 def _is_bare(text: str) -> bool:
-    """True for a text that is an answer and nothing else: mathematics, a number with its unit, or one or two words."""
+    """True for a text that is an answer and nothing else: mathematics, a number with its unit, or one word."""
     without = re.sub(r"\\(?:text|mathrm|textbf|mbox|operatorname)\s*\{[^{}]*\}", " ", text)
     words = [w for w in _WORD.findall(without) if w.lower() not in _KNOWN]
-    if not text or "?" in text or len(words) > 2:
+    if not text or "?" in text or r"\boxed" in text:
         return False
-    return len(words) == 0 or len(text) <= 40
+    most = 2 if re.search(r"\d", text) else 1
+    return not words or (len(words) <= most and len(text) <= 40)

@@ -60,8 +60,7 @@ _PLAIN = {">", "<", "{", "}", "(", ")", "[", "]", "|", "", " ", ":"}
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _CONNECTIVES = {"or": r"\text{or}", "and": r"\text{and}"}
 
-_SPACING = re.compile(r"\\[;: ]|~")
-_DIGIT_GAP = re.compile(r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!|\\ )+\s*(?=\d{3}(?!\d))")
+_SPACING = re.compile(r"(?<!\\)\\[;: ]|~")
 _GROUPED = re.compile(
     r"(?<![\d.])(\d{1,3}(?:(?:\\!|\\,|\{ ?, ?\}|,\s*\\!\s*|\\!\s*,\s*(?:\\!)?|\\ )+\s*\d{3})+)(?!\d)"
 )

@@ -48,6 +48,9 @@ def compare(pairs: Sequence[Pair], timeout: float) -> list[Answer]:
     todo = list(dict.fromkeys(p for p in pairs if p not in answers))
     if todo:
         outcomes = _pool().run(todo, Allowance(timeout))
+        died = [k for k, outcome in enumerate(outcomes) if outcome.kind == "crash"]
+        for k, outcome in zip(died, _pool().run([todo[k] for k in died], Allowance(timeout)), strict=True):
+            outcomes[k] = outcome  # once more: it may have been killed from outside
         for pair, outcome in zip(todo, outcomes, strict=True):
             if outcome.kind == "value":
                 answers[pair] = outcome.value

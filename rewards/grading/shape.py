@@ -132,11 +132,11 @@ def read(text: str, depth: int = 0) -> Shape:
     text = closed(text)
     if depth > DEEPEST:
         return Expression(text)
-    text = _unwrapped(text)
+    text = _unwrapped(_LEAD.sub("", text))
     if found := _choice(text):
         return found
     if word := _word(text):
-        return word
+        return Expression(_NUMERALS[word.text.lower()]) if word.text.lower() in _NUMERALS else word
     if matrix := _matrix(text):
         return matrix
     if family := _FAMILY.search(text):
@@ -167,6 +167,9 @@ def read(text: str, depth: int = 0) -> Shape:
     return quantity(text)
 
 
+_LEAD = re.compile(r"^\\text\s*\{[^{}]*\b(?:is|answer|are|equals)\s*:?\s*\}\s*(?=\S)", re.IGNORECASE)
+
+
 def _unwrapped(text: str) -> str:
     """`\\text{13}` → `13`; text that holds ordinary words stays wrapped."""
     while (whole := _TEXT.fullmatch(text)) and not re.search(r"[A-Za-z]{2}", whole[1]):
@@ -189,6 +192,30 @@ def _choice(text: str) -> Choice | None:
     return None
 
 
+_NUMERALS = {
+    word: str(number)
+    for number, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+        ]
+    )
+}
 _ORDINARY = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 
@@ -377,14 +404,26 @@ def _both_signs(text: str) -> tuple[str, str]:
     return re.sub(r"^\+|(?<=[(={])\s*\+", "", upper), lower
 
 
-NAME = re.compile(
-    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}"
+_NAME = re.compile(
+    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?"
+    r"|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}"
+    r"|\\frac\s*\{\s*d[^{}]{0,20}\}\s*\{\s*d[^{}]{0,20}\}"
 )
 
 
 def is_name(text: str) -> bool:
     """True for what an answer may be called: `x`, `f(x)`, `m_{\\max}`, `\\angle ABC`, `MR`."""
-    return bool(text) and text not in (r"\pi", "e", "i", r"\infty") and NAME.fullmatch(text) is not None
+    return (
+        bool(text)
+        and len(text) <= 80
+        and text not in (r"\pi", "e", "i", r"\infty")
+        and _NAME.fullmatch(text) is not None
+    )
+
+
+def name_key(text: str) -> str:
+    """Names that look alike on paper: `A_{1}` and `A_1`, `B E A` and `BEA`."""
+    return re.sub(r"[\s{}]", "", text)
 
 
 # ---- quantities
@@ -406,6 +445,7 @@ _PLAIN_UNITS = {w for w in _UNITS if len(w) > 1 and w not in ("in", "pm", "min",
 }
 _TRAILING_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _DEGREES = re.compile(r"\^\\circ\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$")
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _PLAIN_TAIL = re.compile(r"(?<=[\d)}])(\s*)((?:[A-Za-z]+\.?)(?:[ /]+[A-Za-z]+\.?){0,4}(?:\^\{?-?\d\}?)?)$")
 
 
@@ -423,9 +463,10 @@ def quantity(text: str) -> Expression:
         text, unit = closed(text[1:]), text[0]
     if text.endswith(r"\%"):
         return Expression(closed(text[:-2]), unit, True)
-    if degrees := _DEGREES.search(text):
+    degrees = _DEGREES.search(text)
+    if degrees and not _TRIGONOMETRY.search(text):
         scale = degrees[1] or degrees[2]
-        return Expression(closed(text[: degrees.start()]), "deg" + (scale or ""))
+        return Expression(closed(text[: degrees.start()]), f"deg{scale or ''}^1")
     if found := _unit_text(text):
         return Expression(found[0], found[1] if found[1] is not None else unit)
     tail = _PLAIN_TAIL.search(text)

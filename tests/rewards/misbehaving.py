@@ -100,3 +100,28 @@ def unbuildable():
 
 def exits(completions, **columns):
     raise SystemExit(3)
+
+
+# For the worker processes themselves: factories of a job's function.
+
+
+def returns_result_of():
+    return result_of
+
+
+def returns_taker_of_memory():
+    return lambda size: len(bytearray(size))
+
+
+def returns_lock_maker():
+    import threading
+
+    return threading.Lock
+
+
+def dies_when_built():
+    os._exit(5)
+
+
+def hangs_when_built():
+    time.sleep(HANG_SECONDS)
