@@ -1,0 +1,153 @@
+"""The same recipe through vLLM: in process, over HTTP, and with a server that dies under it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+KEY = "only-for-tests"
+
+
+class Server:
+    """A stock vLLM server, started by the command that `posttrain serve` prints for the recipe."""
+
+    def __init__(self, recipe: Path, port: int, log: Path):
+        from posttrain import serve
+        from posttrain.recipe import load
+
+        self.url = f"http://127.0.0.1:{port}"
+        loaded = load(recipe, [engine([self.url])])
+        environment = {**os.environ, **serve.environment(loaded, on_cpu=True), "VLLM_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(serve.command(loaded, on_cpu=True), env=environment, cwd=log.parent, stdout=file,
+                                            stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+
+    def get(self, path: str) -> str:
+        request = urllib.request.Request(f"{self.url}/{path}", headers={"Authorization": f"Bearer {KEY}"})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.read().decode()
+
+    def wait(self) -> None:
+        until = time.monotonic() + 240
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.get("health")
+                return
+            time.sleep(0.5)
+        pytest.fail(f"the server did not start: {self.log.read_text()[-3000:]}")
+
+    def busy(self) -> bool:
+        """True while it is generating."""
+        with contextlib.suppress(OSError):
+            lines = self.get("metrics").splitlines()
+            return any(x.startswith("vllm:num_requests_running") and float(x.split()[-1]) > 0 for x in lines)
+        return False
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def engine(urls: list[str]) -> str:
+    quoted = ", ".join(f'"{url}"' for url in urls)
+    return f"rollouts.engine={{use: vllm-server, with: {{urls: [{quoted}], timeout: 60}}}}"
+
+
+@pytest.fixture
+def serve(recipes, tmp_path, monkeypatch):
+    """`serve(n)`: n servers, all up."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
+    made: list[Server] = []
+
+    def start(n: int) -> list[Server]:
+        for i in range(n):
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                port = s.getsockname()[1]
+            made.append(Server(recipes / "arithmetic_grpo.yaml", port, tmp_path / f"server{i}.log"))
+        for server in made:
+            server.wait()
+        return made
+
+    yield start
+    for server in made:
+        server.kill()
+
+
+def learned(ended, steps: int) -> None:
+    assert ended.code == 0, ended.err[-3000:]
+    rewards = ended.metrics("reward")
+    assert len(rewards) == steps
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:3]) / 3 + 0.15
+    # float32 on both sides: what is left of the difference is rounding
+    assert max(ended.metrics("sampling/sampling_logp_difference/max")) < 1e-3
+    assert min(ended.metrics("sampling/ess")) > 0.999
+    assert [r["version"] for r in ended.rollouts()] == [step for step in range(steps) for _ in range(64)]
+
+
+def test_vllm_in_process(launch, recipes):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    learned(launch(recipes / "arithmetic_grpo_vllm.yaml", "trainer.args.max_steps=20", "evaluation=[]"), 20)
+
+
+def test_a_vllm_server_with_two_training_processes(launch, recipes, serve):
+    (server,) = serve(1)
+    words = [engine([server.url]), "trainer.args.max_steps=16", "trainer.args.per_device_train_batch_size=32"]
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words, "evaluation=[]", processes=2)
+    assert ended.code == 0, ended.err[-3000:]
+    rewards = ended.metrics("reward")
+    assert sum(rewards[-4:]) / 4 > sum(rewards[:2]) / 2 + 0.1
+    assert {(r["step"], r["version"]) for r in ended.rollouts()} == {(i, i) for i in range(16)}
+    assert len({(r["step"], r["row_id"], r["sample"]) for r in ended.rollouts()}) == 16 * 64
+
+
+def test_a_server_that_dies_in_mid_generation_and_then_the_other(launch, recipes, serve):
+    first, second = serve(2)
+    words = [engine([first.url, second.url]), "trainer.args.max_steps=60", "evaluation=[]"]
+    killed: list[int] = []
+
+    def kill_when_busy(server: Server, after: int, folder: Path) -> None:
+        until = time.monotonic() + 400
+        while time.monotonic() < until:
+            done = len(list((folder / "runs" / "test" / "rollouts").glob("[0-9]*.jsonl")))
+            if done >= after and server.busy():
+                server.kill()
+                killed.append(done)
+                return
+            time.sleep(0.02)
+
+    def both(folder: Path) -> None:
+        kill_when_busy(first, 3, folder)
+        kill_when_busy(second, 8, folder)
+
+    thread = threading.Thread(target=both, args=(first.log.parent,))
+    thread.start()
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words)
+    thread.join()
+    assert len(killed) == 2
+    # The run outlived the first server: no prompt was lost, none was answered twice.
+    rollouts = ended.rollouts()
+    steps = sorted({r["step"] for r in rollouts})
+    assert steps == list(range(len(steps)))
+    assert len(steps) >= 8
+    assert len({(r["step"], r["row_id"], r["sample"]) for r in rollouts}) == len(rollouts) == 64 * len(steps)
+    assert all(r["version"] == r["step"] for r in rollouts)
+    # It did not outlive the second, and says so in one line.
+    assert ended.code != 0
+    said = [line for line in ended.err.splitlines() if line.startswith("posttrain: stopped:")]
+    assert len(said) == 1, ended.err[-3000:]
+    assert ended.json("status.json")["state"] == "failed"
