@@ -97,7 +97,8 @@ class VLLMEngine:
             arguments["max_num_batched_tokens"] = max(4096, spec.max_model_len)
         else:
             arguments["gpu_memory_utilization"] = 0.3 if gpu_memory_utilization is None else gpu_memory_utilization
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        self._group_is_ours = not torch.distributed.is_initialized()
+        if not self._group_is_ours and torch.distributed.get_world_size() > 1:
             # One engine a trainer process (or a tensor-parallel group of them), inside the process group that is there.
             arguments["distributed_executor_backend"] = "external_launcher"
         _check_options(more, {f.name for f in fields(vllm.EngineArgs)})
@@ -157,7 +158,7 @@ class VLLMEngine:
         llm, self._llm, self._adapter = getattr(self, "_llm", None), None, None
         if llm is None:
             return
-        with _process_state_kept():
+        with _process_state_kept(), _process_group_kept(not self._group_is_ours):
             llm.llm_engine.engine_core.shutdown()
             del llm
             gc.collect()
@@ -271,3 +272,22 @@ def _process_state_kept() -> Iterator[None]:
         torch.set_num_threads = set_num_threads
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _process_group_kept(keep: bool) -> Iterator[None]:
+    """vLLM ends the default process group when it shuts down, also the trainer's, which was there before it."""
+    import torch
+
+    destroy = torch.distributed.destroy_process_group
+
+    def only_subgroups(group: Any = None) -> None:
+        if group is not None and group is not torch.distributed.group.WORLD:
+            destroy(group)
+
+    try:
+        if keep:
+            torch.distributed.destroy_process_group = only_subgroups
+        yield
+    finally:
+        torch.distributed.destroy_process_group = destroy

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,8 +119,6 @@ def test_no_stale_prefix_block_is_served(tiny, adapters, engine):
 
 def test_one_version_trained_twice_is_not_mixed_up(tiny, adapters, engine, tmp_path):
     """A resumed run saves other weights under the same version and folder."""
-    import shutil
-
     (long,) = tiny.prompts([400], seed=4)
     folder = tmp_path / "v20"
     for seed in (1, 2):
@@ -174,9 +178,6 @@ def test_the_trainer_s_random_state_is_left_alone(tiny, adapters, engine):
 
 
 def test_mistakes_are_one_line(tiny, adapters, engine, tmp_path):
-    import json
-    import shutil
-
     with pytest.raises(EngineError, match="adapter_config"):
         engine.sync(Policy(50, adapter_dir=str(tmp_path)))
     bad = tmp_path / "dora"
@@ -223,3 +224,45 @@ def test_whole_models_are_reloaded_in_place(tiny, adapters, tmp_path):
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.generate([[5]], Sampling(), [0])
+
+
+@pytest.mark.processes
+def test_each_of_two_processes_has_its_own_engine_and_keeps_its_process_group(tiny, adapters, tmp_path):
+    """As under `accelerate launch`: the group of the trainers is there first, in use between, and there afterwards."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import json, torch
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+from rollouts.engines.vllm import VLLMEngine
+from rollouts.records import EngineSpec, Policy, Sampling
+engine = VLLMEngine(EngineSpec({tiny.path!r}, {tiny.eos_ids!r}, 0, 128, lora_rank=8))
+engine.sync(Policy(1, adapter_dir={adapters(1)!r}))
+# other amounts of other work in each: neither waits for the other
+prompts = [[10 + rank, 20, 30]] * (2 + 3 * rank)
+made = engine.generate(prompts, Sampling(max_tokens=12), range(len(prompts)))
+engine.close()
+total = torch.ones(1)
+torch.distributed.all_reduce(total)
+json.dump([total.item(), prompts, [[c.ids, c.logprobs] for c in made]], open({str(tmp_path)!r} + f"/{{rank}}.json", "w"))
+""")
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for rank in range(2):
+        total, prompts, made = json_of(tmp_path / f"{rank}.json")
+        assert total == 2.0
+        assert len(made) == 2 + 3 * rank
+        for prompt, (ids, logprobs) in zip(prompts, made, strict=True):
+            np.testing.assert_allclose(logprobs, tiny.logprobs(prompt, ids, adapters(1)), atol=1e-4)
+
+
+def json_of(file):
+    return json.loads(file.read_text())
