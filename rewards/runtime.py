@@ -8,23 +8,18 @@ prompt stay together in the first call, but not in the second).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import heapq
-import inspect
 import math
 import numbers
 import pickle
-import threading
 import time
-import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from rewards.calling import Answer, Bad, Callee, Cell, Unfit, name_of
 from rewards.workers import Allowance, Workers, WorkersError, one_line
 
 Kind = Literal["exception", "timeout", "length", "not_a_number", "not_finite", "crash"]
@@ -118,7 +113,7 @@ class Guard:
         if on_error not in ("fail", "skip_row"):
             raise ValueError(f"{where}: on_error must be fail or skip_row, not {on_error!r}")
         self.make = make
-        self.name = self.__name__ = name or _name_of(make)
+        self.name = self.__name__ = name or name_of(make)
         self.timeout = float(timeout)
         self.processes = processes
         self.where = where
@@ -131,10 +126,10 @@ class Guard:
     def _live(self) -> None:
         """The parts that stay in this process."""
         self._workers: Workers | None = None
-        self._local: _Callee | None = None
+        self._local: Callee | None = None
         if self.processes:
             try:
-                self._workers = Workers(functools.partial(_Callee, self.make), self.processes)
+                self._workers = Workers(functools.partial(Callee, self.make), self.processes)
             except WorkersError as error:
                 raise ValueError(
                     f"{self.where}: {self.name} {error}; define it at the top level of a module, or set processes: 0"
@@ -185,67 +180,67 @@ class Guard:
         self.calls += 1
         try:
             cells, logs = self._cells(batch)
-        except (WorkersError, _Unfit) as error:
+        except (WorkersError, Unfit) as error:
             fault = Fault(self.where, None, None, "exception", str(error))
             return Scores([None] * n, [fault], time.monotonic() - began)
         _replay(logs, batch)
-        values: list[float | None] = [None if isinstance(cell, _Bad) else cell for cell in cells]
+        values: list[float | None] = [None if isinstance(cell, Bad) else cell for cell in cells]
         faults = [
             Fault(self.where, i, batch.row_id(i), cell.kind, cell.text)
             for i, cell in enumerate(cells)
-            if isinstance(cell, _Bad)
+            if isinstance(cell, Bad)
         ]
         return Scores(values, faults, time.monotonic() - began)
 
-    def _cells(self, batch: _Batch) -> tuple[list[_Cell], list[_Log]]:
-        cells: list[_Cell] = [None] * batch.n
+    def _cells(self, batch: _Batch) -> tuple[list[Cell], list[_Log]]:
+        cells: list[Cell] = [None] * batch.n
         logs: list[_Log] = []
         parts = batch.split(max(1, self.processes))
         second = _Halving(self.timeout, max(1, self.processes))
         for part, answer in zip(parts, self._ask(batch, parts, Allowance(self.timeout)), strict=True):
-            if isinstance(answer, _Bad) and len(part) > 1 and self._can_ask_again(answer):
+            if isinstance(answer, Bad) and len(part) > 1 and self._can_ask_again(answer):
                 answers = self._singly(batch, part, answer, second)
             else:
                 answers = [(part, answer)]
             for rows, one in answers:
-                if not isinstance(one, _Bad):
+                if not isinstance(one, Bad):
                     logs.append((rows, one.logs))
                 for k, i in enumerate(rows):
-                    cells[i] = one if isinstance(one, _Bad) else one.cells[k]
+                    cells[i] = one if isinstance(one, Bad) else one.cells[k]
         return cells, logs
 
     def _singly(
-        self, batch: _Batch, part: Sequence[int], bad: _Bad, allowance: Allowance
-    ) -> list[tuple[Sequence[int], _Bad | _Answer]]:
+        self, batch: _Batch, part: Sequence[int], bad: Bad, allowance: Allowance
+    ) -> list[tuple[Sequence[int], Bad | Answer]]:
         """The rows of a part that failed as a whole, asked one by one."""
         rows = [[i] for i in part]
         answers = self._ask(batch, rows, allowance)
-        if bad.kind == "length" and not any(isinstance(a, _Bad) and a.kind != "unrun" for a in answers):
+        if bad.kind == "length" and not any(isinstance(a, Bad) and a.kind != "unrun" for a in answers):
             # It miscounts, and single rows do not show where: then none of its numbers can be placed.
             return [(part, bad)]
-        unrun = _Bad(bad.kind, f"{bad.text} (with its batch; not asked again singly, there was no time left)")
+        unrun = Bad(bad.kind, f"{bad.text} (with its batch; not asked again singly, there was no time left)")
         return [
-            (row, unrun if isinstance(answer, _Bad) and answer.kind == "unrun" else answer)
+            (row, unrun if isinstance(answer, Bad) and answer.kind == "unrun" else answer)
             for row, answer in zip(rows, answers, strict=True)
         ]
 
-    def _can_ask_again(self, bad: _Bad) -> bool:
+    def _can_ask_again(self, bad: Bad) -> bool:
         """In this process a sync function that overran would only overrun again."""
         return bad.kind != "timeout" or self.processes > 0 or self._callee().is_async
 
-    def _callee(self) -> _Callee:
+    def _callee(self) -> Callee:
         if self._local is None:
             try:
-                self._local = _Callee(self.make)
+                self._local = Callee(self.make)
             except Exception as error:
-                raise _Unfit(f"could not be built: {one_line(error)}") from error
+                raise Unfit(f"could not be built: {one_line(error)}") from error
         return self._local
 
-    def _ask(self, batch: _Batch, parts: Sequence[Sequence[int]], allowance: Allowance) -> list[_Bad | _Answer]:
+    def _ask(self, batch: _Batch, parts: Sequence[Sequence[int]], allowance: Allowance) -> list[Bad | Answer]:
         """One answer a part.
 
         Raises:
-            _Unfit, WorkersError: it cannot be asked at all.
+            Unfit, WorkersError: it cannot be asked at all.
         """
         if self._workers is not None:
             return self._ask_workers(self._workers, batch, parts, allowance)
@@ -258,25 +253,23 @@ class Guard:
         answers = []
         for part, (answer, seconds) in zip(parts, timed, strict=True):
             self._note(seconds, batch, part)
-            if seconds > self.timeout and not isinstance(answer, _Bad):
-                answer = _Bad(
-                    "timeout", f"took {seconds:.1f} s of {self.timeout:g} s; processes: 1 would stop it then"
-                )
+            if seconds > self.timeout and not isinstance(answer, Bad):
+                answer = Bad("timeout", f"took {seconds:.1f} s of {self.timeout:g} s; processes: 1 would stop it then")
             answers.append(answer)
         return answers
 
     def _ask_workers(
         self, workers: Workers, batch: _Batch, parts: Sequence[Sequence[int]], allowance: Allowance
-    ) -> list[_Bad | _Answer]:
+    ) -> list[Bad | Answer]:
         batch.check_picklable()
         logging = tuple(k for k in LOGGERS if k in batch.extras)
         outcomes = workers.run([(batch.take(part), len(part), logging) for part in parts], allowance)
-        answers: list[_Bad | _Answer] = []
+        answers: list[Bad | Answer] = []
         for part, outcome in zip(parts, outcomes, strict=True):
             self._note(outcome.seconds, batch, part)
-            answer = outcome.value if outcome.kind == "value" else _Bad(outcome.kind, outcome.text)
-            if isinstance(answer, _Bad) and answer.kind == "unfit":
-                raise _Unfit(answer.text)
+            answer = outcome.value if outcome.kind == "value" else Bad(outcome.kind, outcome.text)
+            if isinstance(answer, Bad) and answer.kind == "unfit":
+                raise Unfit(answer.text)
             answers.append(answer)
         return answers
 
@@ -309,28 +302,7 @@ class Guard:
             self._local.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Bad:
-    """A row or a part without a number, and why. Beside the kinds of a fault: `unrun` (no time to ask), `unfit` (wrong columns)."""
-
-    kind: Any
-    text: str
-
-
-_Cell = float | None | _Bad
 _Log = tuple[Sequence[int], list[tuple[str, str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """One cell a row, and what was told to the loggers: (`log_extra` | `log_metric`, name, value)."""
-
-    cells: list[_Cell]
-    logs: list[tuple[str, str, Any]] = field(default_factory=list)
-
-
-class _Unfit(Exception):
-    """The batch and the function do not fit together; one line."""
 
 
 class _Halving(Allowance):
@@ -388,7 +360,7 @@ class _Batch:
             try:
                 pickle.dumps(values)
             except Exception as error:
-                raise _Unfit(
+                raise Unfit(
                     f'column "{name}" cannot be sent to worker processes ({one_line(error)}); drop it, or set processes: 0'
                 ) from error
         self._picklable = True
@@ -416,224 +388,3 @@ def _replay(logs: list[_Log], batch: _Batch) -> None:
         if metric is not None:
             rows = sum(weight for _, weight in parts)
             metric(name, sum(value * weight for value, weight in parts) / rows)
-
-
-class _Callee:
-    """The function in the process that runs it; in a worker process this object is what runs."""
-
-    def __init__(self, make: Callable[..., Any]):
-        self.function = _function_of(make)
-        inner = self.function
-        while isinstance(inner, functools.partial):
-            inner = inner.func
-        self.is_async = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
-        self._loop: _Loop | None = None
-        self.wanted: set[str] | None = None
-        self.required: list[str] = []
-        with contextlib.suppress(TypeError, ValueError):
-            parameters = inspect.signature(self.function).parameters
-            named = [p for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-            self.required = [p.name for p in named if p.default is p.empty]
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                self.wanted = {p.name for p in named}
-
-    def __call__(self, rows: dict[str, Any], n: int, logging: tuple[str, ...]) -> _Answer | _Bad:
-        """In a worker: exceptions go up, the pool reports them."""
-        try:
-            answer, logs = self._called(rows, dict.fromkeys(logging))
-        except _Unfit as error:
-            return _Bad("unfit", str(error))
-        if inspect.isawaitable(answer):
-            answer = self._event_loop().run(answer, None)
-        return _read(answer, n, logs)
-
-    def guarded(
-        self, rows: dict[str, Any], n: int, extras: dict[str, Any], allowance: Allowance
-    ) -> tuple[_Answer | _Bad, float]:
-        """In the caller's process: whatever happens becomes an answer (and its seconds), but for the caller's own interrupts."""
-        allowed = allowance.next()
-        if allowed <= 0:
-            return _Bad("unrun", ""), 0.0
-        began = time.monotonic()
-        found: _Answer | _Bad
-        try:
-            answer, logs = self._called(rows, extras)
-            if inspect.isawaitable(answer):
-                answer = self._event_loop().run(answer, allowed)
-            found = _read(answer, n, logs)
-        except (_Unfit, KeyboardInterrupt, GeneratorExit):
-            raise
-        except _Overrun:
-            found = _Bad("timeout", f"cancelled after {allowed:.1f} s")
-        except BaseException as error:
-            found = _Bad("exception", one_line(error))
-        seconds = time.monotonic() - began
-        allowance.spent(seconds)
-        return found, seconds
-
-    def together(
-        self, jobs: list[tuple[dict[str, Any], int, dict[str, Any]]], allowed: float
-    ) -> list[tuple[_Bad | _Answer, float]]:
-        """Async only: all jobs at once."""
-
-        async def one(rows: dict[str, Any], n: int, extras: dict[str, Any]) -> tuple[_Bad | _Answer, float]:
-            began = time.monotonic()
-            found: _Answer | _Bad
-            try:
-                answer, logs = self._called(rows, extras)
-                found = _read(await asyncio.wait_for(answer, allowed), n, logs)
-            except BaseException as error:
-                found = _Bad("exception", one_line(error))
-                if isinstance(error, TimeoutError) and time.monotonic() - began >= allowed:
-                    found = _Bad("timeout", f"cancelled after {allowed:.1f} s")
-            return found, time.monotonic() - began
-
-        async def every() -> list[tuple[_Bad | _Answer, float]]:
-            return await asyncio.gather(*(one(*job) for job in jobs))
-
-        try:
-            return self._event_loop().run(every(), allowed + 1.0)
-        except _Overrun:
-            return [(_Bad("timeout", f"blocked the event loop for {allowed:.1f} s"), allowed)] * len(jobs)
-
-    def _called(self, rows: dict[str, Any], extras: dict[str, Any]) -> tuple[Any, list[tuple[str, str, Any]]]:
-        logs: list[tuple[str, str, Any]] = []
-        given = dict(rows) | extras
-        if "log_extra" in extras:
-            given["log_extra"] = lambda name, values: logs.append(("log_extra", str(name), list(values)))
-        if "log_metric" in extras:
-            given["log_metric"] = lambda name, value: logs.append(("log_metric", str(name), float(value)))
-        missing = [name for name in self.required if name not in given]
-        if missing:
-            raise _Unfit(
-                f"needs {', '.join(missing)}, which the data does not have (it has {', '.join(sorted(rows))})"
-            )
-        if self.wanted is not None:
-            given = {k: v for k, v in given.items() if k in self.wanted}
-        return self.function(**given), logs
-
-    def _event_loop(self) -> _Loop:
-        if self._loop is None or self._loop.stuck:
-            self._loop = _Loop()
-        return self._loop
-
-    def close(self) -> None:
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
-
-
-class _Overrun(TimeoutError):
-    pass
-
-
-class _Loop:
-    """An event loop in a thread of its own, kept between calls (clients are bound to the loop they were made in)."""
-
-    def __init__(self) -> None:
-        self.stuck = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="reward-loop", daemon=True)
-        self._thread.start()
-        weakref.finalize(self, _stop, self._loop)
-
-    def run(self, awaitable: Any, allowed: float | None) -> Any:
-        async def wait() -> Any:
-            return await awaitable
-
-        future = asyncio.run_coroutine_threadsafe(wait(), self._loop)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        if done.wait(allowed):
-            return future.result()
-        future.cancel()
-        # Cancelling must reach the loop; one that does not answer is blocked and left to itself.
-        answered = threading.Event()
-        self._loop.call_soon_threadsafe(answered.set)
-        self.stuck = not answered.wait(1.0)
-        raise _Overrun
-
-    def close(self) -> None:
-        _stop(self._loop)
-
-
-def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(loop.stop)
-
-
-def _read(answer: Any, n: int, logs: list[tuple[str, str, Any]]) -> _Answer | _Bad:
-    """Results as cells. Any iterable but a text, a mapping or a set will do; at most one too many is looked at."""
-    if isinstance(answer, (str, bytes, Mapping, set, frozenset)) or not isinstance(answer, Iterable):
-        return _Bad("length", f"returned {_shown(answer)}, not a list of {n} numbers")
-    if getattr(answer, "ndim", 1) == 0:
-        return _Bad("length", f"returned a single number, not a list of {n}")
-    results = list(islice(iter(answer), n + 1))
-    if len(results) != n:
-        got = f"more than {n}" if len(results) > n else str(len(results))
-        return _Bad("length", f"returned {got} results for {n} rows")
-    return _Answer([_number(result) for result in results], logs)
-
-
-def _number(result: Any) -> _Cell:
-    if result is None:
-        return None
-    if not isinstance(result, (str, bytes, numbers.Number)) and getattr(result, "ndim", None) == 0:
-        try:  # a scalar of numpy, torch or the like
-            result = result.item()
-        except Exception as error:
-            return _Bad("not_a_number", f"returned {_shown(result)}: {one_line(error)}")
-    if not isinstance(result, numbers.Real):
-        return _Bad("not_a_number", f"returned {_shown(result)}, not a number")
-    try:
-        value = float(result)
-    except OverflowError:
-        return _Bad("not_finite", "returned a number that no float can hold")
-    except Exception as error:
-        return _Bad("not_a_number", one_line(error))
-    return value if math.isfinite(value) else _Bad("not_finite", f"returned {value}")
-
-
-def _shown(value: Any) -> str:
-    kind = type(value).__name__
-    if isinstance(value, str):
-        return f"the text {value[:60]!r}"
-    shape = getattr(value, "shape", None)
-    return f"a {kind} of shape {tuple(shape)}" if isinstance(shape, (tuple, list)) else f"a {kind}"
-
-
-def _function_of(make: Callable[..., Any]) -> Callable[..., Any]:
-    """See `Guard`: `make` itself, or what it gives."""
-    if _is_reward(make):
-        return make
-    try:
-        made = make()
-    except (KeyError, AttributeError, TypeError):  # `def f(**kwargs)` that misses its columns
-        if _has_any_keyword(make):
-            return make
-        raise
-    if callable(made):
-        return made
-    if _has_any_keyword(make):
-        return make
-    raise TypeError(f"{_name_of(make)} gave {_shown(made)}, not a reward function")
-
-
-def _is_reward(function: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return True
-    taken = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)]
-    return any(p.default is p.empty or p.name in ("prompts", "completions", "completion_ids") for p in taken)
-
-
-def _has_any_keyword(function: Callable[..., Any]) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
-
-
-def _name_of(make: Any) -> str:
-    while isinstance(make, functools.partial):
-        make = make.func
-    name = getattr(make, "__name__", None) or type(make).__name__
-    return name if name.isidentifier() else "reward"

@@ -137,7 +137,7 @@ def closed(text: str) -> str:
     while True:
         before = text
         text = text[: -len(m[0])].rstrip() if (m := _CLOSING.search(text[-20:])) else text
-        if text.startswith("{") and _matching(text, 0) == len(text) - 1:
+        if text.startswith("{") and matching(text, 0) == len(text) - 1:
             text = text[1:-1].strip()
         if text == before:
             return text
@@ -160,7 +160,7 @@ def _renamed(command: re.Match[str]) -> str:
     return f"\\{new}" + (" " if not new.endswith("}") else "")
 
 
-def _matching(text: str, start: int) -> int:
+def matching(text: str, start: int) -> int:
     """Place of the bracket that closes the one at `start`; -1 if none does. `\\{` and `\\}` are no braces."""
     opening = text[start]
     closing = {"{": "}", "(": ")", "[": "]"}[opening]
@@ -187,7 +187,7 @@ def _root_of_parentheses(text: str) -> str:
         at = text.find(r"\sqrt(")
         if at < 0:
             return text
-        end = _matching(text, at + 5)
+        end = matching(text, at + 5)
         if end < 0:
             return text
         text = text[: at + 5] + "{" + text[at + 6 : end] + "}" + text[end + 1 :]

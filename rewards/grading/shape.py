@@ -290,6 +290,11 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     return [p for p in joined if p[1]]
 
 
+def members(bracketed: str) -> list[str]:
+    """Texts between the commas of `(a, b)`, `[a, b)` and the like."""
+    return [piece for _, piece in _pieces(bracketed[1:-1])]
+
+
 def _several(pieces: list[tuple[str, str]], text: str, depth: int) -> Shape:
     items = [read(piece, depth + 1) for _, piece in pieces]
     relations = [i for i in items if isinstance(i, Relation) and not i.is_equation]

@@ -210,6 +210,28 @@ def test_factories_functions_and_objects(misbehaving):
         assert score(Guard(make, name="f"), ["ok 1", "ok 2"]).values == [1.0, 2.0]
 
 
+def test_bound_arguments_are_not_asked_of_the_data():
+    def scaled(completions, *, factor, **columns):
+        return [factor * float(c) for c in completions]
+
+    bound = functools.update_wrapper(functools.partial(scaled, factor=2.0), scaled)
+    for make in (bound, lambda: bound, lambda **extra: bound):
+        assert score(Guard(make, name="f"), ["1", "2"]).values == [2.0, 4.0]
+    (fault,) = score(Guard(scaled), ["1"]).faults
+    assert fault.text.startswith("needs factor")
+
+
+def test_decorated_functions():
+    def decorate(function):
+        @functools.wraps(function)
+        def inner(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return inner
+
+    assert score(Guard(decorate(lambda completions, **_: [1.0] * len(completions)), name="f"), ["a"]).values == [1.0]
+
+
 def test_a_factory_that_fails_faults_the_batch(misbehaving):
     (fault,) = score(Guard(misbehaving.unbuildable), ["a"]).faults
     assert (fault.row, fault.kind) == (None, "exception")

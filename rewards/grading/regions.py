@@ -1,0 +1,185 @@
+"""Sets of real numbers: intervals, unions, differences, set builders and the solutions of inequalities, as sympy sets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rewards.grading.shape import (
+    Conditions,
+    Expression,
+    Listing,
+    Region,
+    Relation,
+    Shape,
+    closed,
+    is_name,
+    members,
+    read,
+)
+from rewards.grading.values import equal_values, value_of
+
+NOT_A_SET = "not a set"
+
+
+class _NotASet(Exception):
+    pass
+
+
+def same_region(gold: Shape, answer: Shape) -> tuple[bool, str]:
+    """Whether two shapes are the same set, and by which rule (`NOT_A_SET`: at least one is none)."""
+    from sympy import S
+
+    names = [_variable(s) for s in (gold, answer)]
+    if None not in names and names[0] != names[1]:
+        return False, "other variable"
+    try:
+        a, b = _set(gold), _set(answer)
+    except _NotASet:
+        return False, NOT_A_SET
+    if a == b:
+        return True, "set"
+    try:
+        return bool(_canonical(a) == _canonical(b) or a.symmetric_difference(b) == S.EmptySet), "set"
+    except Exception:
+        return False, "set"
+
+
+def _variable(shape: Shape) -> str | None:
+    """The one variable of a condition, if it has one."""
+    relations = shape.items if isinstance(shape, Conditions) else (shape,) if isinstance(shape, Relation) else ()
+    letters = set()
+    for relation in relations:
+        for part in relation.parts:
+            value = value_of(part)
+            if value is not None:
+                letters |= {str(s) for s in value.free_symbols}
+    return letters.pop() if len(letters) == 1 else None
+
+
+def _set(shape: Shape) -> Any:
+    from sympy import FiniteSet, Intersection, Interval, Union
+
+    if isinstance(shape, Region):
+        return _set_of_text(shape.text)
+    if isinstance(shape, Conditions):
+        sets = [_set(item) for item in shape.items]
+        return Union(*sets) if shape.joined == "or" else Intersection(*sets)
+    if isinstance(shape, Relation) and not shape.is_equation:
+        return _solutions(shape)
+    if isinstance(shape, Relation) and is_name(shape.parts[0]):
+        return _set(read(shape.parts[-1]))
+    if isinstance(shape, Listing):
+        values = [value_of(i.formula) if isinstance(i, Expression) else None for i in shape.items]
+        if None in values:
+            raise _NotASet
+        if shape.kind == "tuple":
+            if len(values) != 2 or not _is_less(values[0], values[1]):
+                raise _NotASet
+            return Interval.open(*values)
+        return FiniteSet(*values)
+    raise _NotASet
+
+
+def _is_less(a: Any, b: Any) -> bool:
+    return (a < b) == True  # noqa: E712  (sympy's own truth values)
+
+
+_NAMED_SET = re.compile(r"\\mathbb\s*\{?([RZNQC])\}?")
+
+
+def _set_of_text(text: str) -> Any:
+    from sympy import Complement, Interval, S, Union
+
+    text = closed(text)
+    for command, build in ((r"\\cup", Union), (r"\\setminus", None), (r"\\cap", None)):
+        parts = _top_level(text, command)
+        if len(parts) > 1:
+            sets = [_set_of_text(part) for part in parts]
+            if build is not None:
+                return Union(*sets)
+            result = sets[0]
+            for other in sets[1:]:
+                result = Complement(result, other) if command == r"\\setminus" else result.intersect(other)
+            return result
+    if text == r"\emptyset":
+        return S.EmptySet
+    if named := _NAMED_SET.fullmatch(text):
+        return {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals, "C": S.Complexes}[named[1]]
+    if text.startswith(r"\{"):
+        inner = closed(text[2:-2])
+        builder = re.fullmatch(r"([a-zA-Z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.+)", inner)
+        if builder:
+            return _set(read(builder[2]))
+        return _set(read(text))
+    if text[:1] in "([" and text[-1:] in ")]":
+        parts = members(text)
+        if len(parts) == 1 and text[0] == "(" and text[-1] == ")":
+            return _set_of_text(parts[0])
+        values = [value_of(p) for p in parts]
+        if len(values) != 2 or None in values:
+            raise _NotASet
+        low, high = values
+        if not _is_less(low, high) and not (text[0] == "[" and text[-1] == "]" and equal_values(low, high)):
+            raise _NotASet
+        return Interval(low, high, text[0] == "(", text[-1] == ")")
+    raise _NotASet
+
+
+def _top_level(text: str, command: str) -> list[str]:
+    parts, depth, start, place = [], 0, 0, 0
+    pattern = re.compile(command + r"(?![a-zA-Z])")
+    while place < len(text):
+        if depth == 0 and (mark := pattern.match(text, place)):
+            parts.append(text[start:place])
+            start = place = mark.end()
+            continue
+        if text[place] == "\\":
+            depth += {"{": 1, "}": -1}.get(text[place + 1 : place + 2], 0)
+            place += 2
+            continue
+        depth += (text[place] in "([{") - (text[place] in ")]}")
+        place += 1
+    return [closed(p) for p in [*parts, text[start:]]]
+
+
+def _solutions(relation: Relation) -> Any:
+    """Real solutions of a chain of inequalities in one variable."""
+    import sympy
+
+    if "=" in relation.signs:
+        raise _NotASet
+    values = [value_of(part) for part in relation.parts]
+    if None in values:
+        raise _NotASet
+    symbols = set().union(*(v.free_symbols for v in values))
+    if len(symbols) != 1:
+        raise _NotASet
+    kinds = {"<": sympy.Lt, "<=": sympy.Le, ">": sympy.Gt, ">=": sympy.Ge, "!=": sympy.Ne}
+    found: Any = sympy.S.Reals
+    for k, sign in enumerate(relation.signs):
+        link = kinds[sign](values[k], values[k + 1])
+        if link in (True, False):
+            found = found if link == True else sympy.S.EmptySet  # noqa: E712
+            continue
+        try:
+            found = found.intersect(link.as_set())
+        except Exception:
+            raise _NotASet from None
+    return found
+
+
+def _canonical(region: Any) -> list[tuple[Any, ...]]:
+    """Pieces in order, with end points as numbers to 30 digits."""
+    from sympy import FiniteSet, Interval, N, Union
+
+    parts = region.args if isinstance(region, Union) else (region,)
+    pieces: list[tuple[Any, ...]] = []
+    for part in parts:
+        if isinstance(part, Interval):
+            pieces.append((str(N(part.start, 30)), str(N(part.end, 30)), bool(part.left_open), bool(part.right_open)))
+        elif isinstance(part, FiniteSet):
+            pieces += [(str(N(point, 30)),) for point in part]
+        else:
+            raise _NotASet
+    return sorted(pieces)

@@ -1,0 +1,225 @@
+"""Formulas as sympy expressions, and whether two of them are the same function: compared at many points, to 50 digits.
+
+Formulas are read by latex2sympy2_extended with the case of letters kept; what points cannot decide is left to Math-Verify.
+To be run under a deadline: sympy may take for ever.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from rewards.grading.normalise import LONGEST, plain_number
+from rewards.grading.shape import quantity
+
+
+def is_zero(value: Any) -> bool:
+    """True only where sympy knows it."""
+    return value.is_zero is True
+
+
+_LETTER_I = re.compile(r"\\[a-zA-Z]+|_\s*\{[^{}]*\}|_\s*\w|\{\\text[^{}]*\}|\\text\s*\{[^{}]*\}|[iI]")
+_UNSAFE = re.compile(
+    r"\d\s+\d|\d_|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
+)
+_REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,40})\s*\}?")
+_CACHED = 4096
+
+
+def _repeating(found: re.Match[str]) -> str:
+    """`0.1\\overline{6}` → `\\frac{15}{90}`."""
+    fixed, period = found[1] + found[2], found[3]
+    bottom = (10 ** len(period) - 1) * 10 ** len(found[2])
+    return f"\\frac{{{int(fixed + period) - int(fixed)}}}{{{bottom}}}"
+
+
+@lru_cache(maxsize=_CACHED)
+def value_of(text: str) -> Any:
+    """A formula as a sympy expression: decimals exact, i the imaginary unit. None if it cannot be read."""
+    import sympy
+
+    shape = quantity(text)
+    text = shape.formula
+    scale = sympy.Rational(1, 100) if shape.percent else 1
+    plain = plain_number(text)
+    if plain is not None:
+        return sympy.Rational(plain[0], plain[1]) * scale
+    text = _REPEATING.sub(_repeating, re.sub(r"_\s*(\w)(?!\w)", r"_{\1}", text))
+    if _UNSAFE.search(text) or len(text) > LONGEST or not text:
+        return None
+    if re.fullmatch(r"[+-]?\s*\\infty", text):
+        return -sympy.oo if text.startswith("-") else sympy.oo
+    text = re.sub(r"(?<=[a-zA-Z}])'+", lambda m: r"^{\prime" + r"\prime" * (len(m[0]) - 1) + "}", text)
+    text = re.sub(r"_\{\s*\\([a-zA-Z]+)\s*\}", r"_{\1}", text)
+    # The grammar knows no subscript on e and E.
+    text = re.sub(r"(?<![a-zA-Z\\])([eE])(?=\s*_)", r"\\mathcal{\1}", text)
+    if not re.search(r"\\(?:sum|prod)", text):
+        text = _LETTER_I.sub(lambda m: {"i": r"\iota ", "I": r"\mathcal{I}"}.get(m[0], m[0]), text)
+    try:
+        found = _parse(text)
+    except Exception:
+        return None
+    if not isinstance(found, sympy.Expr):
+        return None
+    # The parser loses the power of its own I (`I^2` becomes `I`), hence a letter that stands for it until here.
+    found = found.xreplace({sympy.Symbol("iota", real=True): sympy.I})
+    found = found.replace(lambda e: isinstance(e, sympy.Derivative), lambda e: sympy.Symbol(str(e), real=True))
+    found = found.xreplace({f: sympy.Rational(str(f)) for f in found.atoms(sympy.Float)})
+    calls = found.atoms(sympy.core.function.AppliedUndef)
+    if calls:
+        found = found.xreplace({call: sympy.Symbol(str(call), real=True) for call in calls})
+    try:
+        found = found.doit()
+    except RecursionError:
+        return None
+    except (ValueError, TypeError, ZeroDivisionError, NotImplementedError, AttributeError):
+        return None
+    if not isinstance(found, sympy.Expr) or found.has(sympy.nan, sympy.zoo):
+        return None
+    return found * scale
+
+
+def _parse(text: str) -> Any:
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+
+    return latex2sympy(
+        text,
+        is_real=True,
+        convert_degrees=True,
+        normalization_config=None,
+        conversion_config=ConversionConfig(lowercase_symbols=False),
+    )
+
+
+DIGITS = 50
+POINTS = 8
+
+
+def equal_values(a: Any, b: Any) -> bool:
+    """Equal as functions wherever both are real (or, if they never are, as complex functions)."""
+    import sympy
+
+    if a == b:
+        return True
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    if not symbols:
+        return _equal_constants(a, b)
+    found = points(a, b, symbols)
+    if len(found) >= 4:
+        return all(_close(x, y) for x, y in found)
+    if {str(s) for s in a.free_symbols} != {str(s) for s in b.free_symbols}:
+        return False
+    from math_verify import verify
+
+    return bool(isinstance(a, sympy.Expr) and verify(a, b, float_rounding=12, timeout_seconds=None))
+
+
+def _equal_constants(a: Any, b: Any) -> bool:
+    import sympy
+
+    if a.has(sympy.oo, -sympy.oo) or b.has(sympy.oo, -sympy.oo):
+        return False
+    x, y = _number(a), _number(b)
+    if x is None or y is None:
+        return False
+    if x == 0 or y == 0 or max(abs(x), abs(y)) < 1e-45:
+        if max(abs(x), abs(y)) > 1e-40:
+            return False
+        difference = sympy.simplify(a - b)
+        return bool(difference == 0)
+    return _close(x, y)
+
+
+def _close(x: Any, y: Any) -> bool:
+    largest = max(abs(x), abs(y))
+    if x == 0 or y == 0:
+        return bool(largest < 1e-40)
+    return bool(abs(x - y) <= 1e-25 * largest)
+
+
+def _number(value: Any) -> Any:
+    """An mpmath number to 50 digits, or None."""
+    import mpmath
+    import sympy
+
+    try:
+        found = sympy.N(value, DIGITS)
+        if not found.is_number or found.has(sympy.nan, sympy.zoo, sympy.oo):
+            return None
+        real, imaginary = found.as_real_imag()
+        if not (real.is_Float or real.is_Integer or real.is_Rational) or not imaginary.is_number:
+            return None
+        with mpmath.workdps(DIGITS + 10):
+            return mpmath.mpc(sympy.N(real, DIGITS)._to_mpmath(200), sympy.N(imaginary, DIGITS)._to_mpmath(200))
+    except (ValueError, TypeError, AttributeError, NotImplementedError, ZeroDivisionError, OverflowError):
+        return None
+
+
+_COUNTS = frozenset("ijklmnpqKLMN")
+"""Letters taken for whole numbers where both formulas round."""
+
+
+def points(a: Any, b: Any, symbols: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Values of both at up to `POINTS` points where both exist: real ones first, whole numbers where rounding or
+    factorials are at work, complex values only if there are no others (or i occurs)."""
+    import sympy
+
+    whole = any(e.has(sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Mod) for e in (a, b))
+    if all(e.has(sympy.floor, sympy.ceiling) for e in (a, b)):
+        whole = whole or {str(s) for s in symbols} <= _COUNTS
+    complex_ones = a.has(sympy.I) or b.has(sympy.I)
+    draw = random.Random(20_260_101)
+    kinds: list[Callable[[], Any]] = [
+        lambda: sympy.Rational(draw.randint(-3_000, 3_000), 997),
+        lambda: sympy.Rational(draw.randint(1, 4_000), 991),
+        lambda: sympy.Integer(draw.randint(1, 40)),
+    ]
+    only_complex: list[tuple[Any, Any]] = []
+    for kind in kinds[2:] if whole else kinds:
+        found: list[tuple[Any, Any]] = []
+        for _ in range(3 * POINTS):
+            point = {s: kind() for s in symbols}
+            x, y = (_number(_at(e, point)) for e in (a, b))
+            if x is None or y is None:
+                continue
+            if not complex_ones and (abs(x.imag) > 1e-30 * abs(x) or abs(y.imag) > 1e-30 * abs(y)):
+                only_complex.append((x, y))
+                continue
+            found.append((x, y))
+            if len(found) == POINTS:
+                return found
+        if len(found) >= 4:
+            return found
+    return only_complex[:POINTS] if len(only_complex) >= 4 else []
+
+
+def _at(expression: Any, point: dict[Any, Any]) -> Any:
+    try:
+        return expression.xreplace(point).doit()
+    except (ValueError, TypeError, ZeroDivisionError, RecursionError):
+        from sympy import nan
+
+        return nan
+
+
+def proportional(a: Any, b: Any, *, any_sign: bool) -> bool:
+    """Whether a = c b with a constant c that is not 0 (and, unless `any_sign`, positive)."""
+    if a is None or b is None:
+        return False
+    symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    if not symbols or a.free_symbols != b.free_symbols:
+        return False
+    ratios = []
+    for x, y in points(a, b, symbols):
+        if abs(y) < 1e-20 or abs(x) < 1e-20:
+            continue
+        ratios.append(x / y)
+    if len(ratios) < 4:
+        return False
+    first = ratios[0]
+    if not any_sign and not (abs(first.imag) < 1e-20 and first.real > 0):
+        return False
+    return all(abs(r - first) <= 1e-25 * abs(first) for r in ratios)
