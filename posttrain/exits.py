@@ -34,17 +34,24 @@ def _run(do: Callable[[], object]) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
-        if _engine_gave_up(error):
+        if _gave_up(error):
             return _say(f"stopped: {error}", 3)
         traceback.print_exc()
         return 1
     return 0
 
 
-def _engine_gave_up(error: Exception) -> bool:
-    # Not imported here: this module must work before anyone knows whose `rollouts` that would be.
-    records = sys.modules.get("rollouts.records")
-    return records is not None and isinstance(error, (records.EngineError, records.StaleRollout))
+GAVE_UP = {"rollouts.records": ("EngineError", "StaleRollout"), "rewards.workers": ("WorkersError",)}
+"""Errors of the other packages whose message is the one line that the user needs."""
+
+
+def _gave_up(error: Exception) -> bool:
+    # Nothing is imported: this must work before anyone knows whose `rewards` and `rollouts` that would be.
+    for module, names in GAVE_UP.items():
+        loaded = sys.modules.get(module)
+        if loaded is not None and isinstance(error, tuple(getattr(loaded, name) for name in names)):
+            return True
+    return False
 
 
 def _say(text: str, code: int) -> int:

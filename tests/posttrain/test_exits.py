@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from posttrain.errors import Alarm, Mistake
+from posttrain.exits import CODE_FILE, guarded
+from rewards.workers import WorkersError
+from rollouts.records import EngineError, StaleRollout
+
+
+def raising(error):
+    def do():
+        raise error
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Mistake("r.yaml:3: no"), 2, "posttrain: r.yaml:3: no\n"),
+        (Alarm("too many"), 3, "posttrain: stopped: too many\n"),
+        (EngineError("no server left"), 3, "posttrain: stopped: no server left\n"),
+        (StaleRollout("version 2"), 3, "posttrain: stopped: version 2\n"),
+        (WorkersError("cannot start"), 3, "posttrain: stopped: cannot start\n"),
+        (KeyboardInterrupt(), 130, "posttrain: interrupted\n"),
+    ],
+)
+def test_each_ending_has_its_code_and_its_line(capsys, monkeypatch, tmp_path, error, code, said):
+    monkeypatch.setenv(CODE_FILE, str(tmp_path / "code"))
+    monkeypatch.delenv("RANK", raising=False)
+    assert guarded(raising(error)) == code
+    assert capsys.readouterr().err == said
+    assert (tmp_path / "code").read_text() == str(code)
+
+
+def test_our_own_fault_shows_its_traceback(capsys):
+    assert guarded(raising(ZeroDivisionError("ours"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_mistake_is_said_once_and_an_alarm_by_everyone(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert guarded(raising(Mistake("x"))) == 2
+    assert capsys.readouterr().err == ""
+    assert guarded(raising(Alarm("x"))) == 3
+    assert capsys.readouterr().err == "[process 1] posttrain: stopped: x\n"
+
+
+def test_done(tmp_path, monkeypatch):
+    monkeypatch.setenv(CODE_FILE, str(tmp_path / "code"))
+    assert guarded(lambda: None) == 0
+    assert not (tmp_path / "code").exists()
