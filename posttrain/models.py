@@ -40,7 +40,7 @@ def locate(model: Model) -> str:
     """
     name = model.name
     here = Path(name).expanduser()
-    if here.is_dir():
+    if name.strip() and here.is_dir():
         _refuse_arguments(model)
         return _checked(here)
     if path := MODELS.get(name, name if ":" in name else None):
@@ -80,9 +80,11 @@ def _checked(directory: Path) -> str:
 @contextmanager
 def _one_line(model: Model, what: str) -> Iterator[None]:
     """What transformers says when a model cannot be loaded, as one line about this recipe."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         text = " ".join(str(error).split())
         hint = ""
         if "trust_remote_code" in text:
@@ -130,8 +132,9 @@ def load_tokenizer(model: Model) -> Any:
     place = locate(model)
     with _one_line(model, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(place, revision=model.revision, trust_remote_code=False)
-    if len(tokenizer) == 0:
-        raise Mistake(f"model.name: {model.name} has a tokenizer without tokens")
+    # Where there are no files of a tokenizer, transformers makes one that knows nothing but its special tokens.
+    if len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
+        raise Mistake(f"model.name: {model.name} comes without a tokenizer")
     tokenizer.padding_side = "left"
     _pad(tokenizer, model.name)
     if model.chat_template is not None:

@@ -173,6 +173,8 @@ def _csv(file: Path, where: str) -> Rows:
             column_types={name: pyarrow.string() for name in names}, strings_can_be_null=False, check_utf8=True
         )
         return csv.read_csv(file, parse_options=parse, convert_options=convert).to_pylist()
+    except UnicodeDecodeError as error:  # in the header
+        raise Mistake(f"{where}: {file} is not UTF-8 text") from error
     except pyarrow.ArrowInvalid as error:
         text = " ".join(str(error).split())
         if "Empty CSV" in text:
