@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -68,9 +69,11 @@ def strategy(recipe: Recipe) -> Strategy:
     return Use(resolve_path(name, STRATEGIES, f"{where}.use"), arguments, where).build()
 
 
-def engine(recipe: Recipe, tokenizer: Any) -> Engine:
+def engine(recipe: Recipe, run: RunDir, tokenizer: Any) -> Engine:
     name, arguments = use_of(recipe.rollouts.engine)
-    spec = engines.spec(recipe.model, tokenizer, adapter=recipe.adapter, run_id=recipe.run.name)
+    # A server may be shared by runs of one name in different folders; a resumed run must find its own adapters again.
+    place = hashlib.blake2b(str(run.root.resolve()).encode(), digest_size=3).hexdigest()
+    spec = engines.spec(recipe.model, tokenizer, adapter=recipe.adapter, run_id=f"{recipe.run.name}-{place}")
     return engines.build(name, arguments, spec)
 
 
@@ -143,7 +146,7 @@ def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
         stack.callback(one.guard.close)
     online = is_online(recipe)
     wants_engine = online or bool(recipe.evaluation)
-    sampler = engine(recipe, tokenizer) if wants_engine else None
+    sampler = engine(recipe, run, tokenizer) if wants_engine else None
     if sampler is not None:
         stack.callback(sampler.close)
     model = models.load_model(recipe.model)

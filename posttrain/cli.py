@@ -143,7 +143,8 @@ def serve_command(options: argparse.Namespace) -> None:
     from posttrain.recipe.reading import load
     from posttrain.serve import serve
 
-    serve(load(options.recipe, options.overrides), run=options.run, port=options.port)
+    if code := serve(load(options.recipe, options.overrides), run=options.run, port=options.port):
+        raise SystemExit(code)
 
 
 def rewards_command(options: argparse.Namespace) -> None:

@@ -32,7 +32,9 @@ def _run(do: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:
-        return 0
+        # Whoever read our output has gone (`posttrain ... | head`). What a shell would say of a closed pipe:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be said; the interpreter flushes it at its end)
+        return 141
     except Exception as error:
         if _gave_up(error):
             return _say(f"stopped: {error}", 3)

@@ -23,7 +23,10 @@ from posttrain.recipe.rules import name_of, truncated_with_correction
 from posttrain.recipe.schema import Recipe, Source, Use
 from posttrain.recipe.text import Path, dotted, show
 from rollouts.engines import ENGINES
+from rollouts.engines.adapters import obstacle
 from rollouts.strategies import STRATEGIES
+
+VLLM_HOTTEST = 2.0
 
 Found = Iterator[tuple[Path, str]]
 
@@ -49,6 +52,7 @@ def check(
     wrong = [
         *_trainer_args(recipe.trainer.args, config),
         *_adapter(recipe),
+        *_served(recipe),
         *_plugged_in(recipe),
         *_benchmarks(recipe, benchmarks),
     ]
@@ -177,6 +181,26 @@ def _adapter(recipe: Recipe) -> Found:
 
 
 # Whatever is plugged in
+
+
+def _served(recipe: Recipe) -> Found:
+    """What vLLM cannot serve as PEFT means it, or cannot be given at all."""
+    engine = name_of(recipe.rollouts.engine)
+    if engine not in ("vllm", "vllm-server"):
+        return
+    if recipe.adapter is None:
+        if engine == "vllm-server":
+            yield (
+                ("rollouts", "engine"),
+                "vllm-server follows adapters only; give the recipe an `adapter`, or use engine: vllm or transformers",
+            )
+    elif (why := obstacle(recipe.adapter.model_dump())) is not None:
+        yield ("adapter",), f"vLLM would not serve {why} as PEFT means it; leave it out, or use engine: transformers"
+    if recipe.rollouts.sampling.temperature > VLLM_HOTTEST:
+        yield (
+            ("rollouts", "sampling", "temperature"),
+            f"vLLM takes at most {VLLM_HOTTEST:g}, not {recipe.rollouts.sampling.temperature:g}",
+        )
 
 
 def _plugged_in(recipe: Recipe) -> Found:

@@ -45,12 +45,12 @@ def launch(tmp_path) -> Callable[..., Ended]:
     """`launch(recipe, "key=value", ..., processes=1)`; the run is called `run.name` of the override or `test`."""
 
     def do(
-        recipe: str | Path, *overrides: str, processes: int = 1, name: str = "test", timeout: float = 540, env=None
+        recipe: str | Path, *overrides: str, processes: int = 1, name: str = "test", timeout: float = 1100, env=None
     ):
         command = [sys.executable, "-m", "accelerate.commands.launch"]
         command += ["--config_file", str(ROOT / "recipes/accelerate/cpu.yaml"), "--num_processes", str(processes)]
         command += ["-m", "posttrain.train", str(recipe), f"run.name={name}", *overrides]
-        threads = {"OMP_NUM_THREADS": "1"} if processes > 1 else {}
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
         ended = subprocess.run(
             command,
             cwd=tmp_path,

@@ -52,7 +52,9 @@ def test_the_wheel_works_elsewhere(tmp_path):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    built = run("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(source), cwd=tmp_path, path=work)
+    built = run(
+        "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(source), cwd=tmp_path, path=work
+    )
     assert built.returncode == 0, built.stderr
     where = run("-c", "import posttrain; print(posttrain.__file__)", cwd=work, path=site)
     assert str(site) in where.stdout

@@ -28,7 +28,12 @@ class Server:
 
         self.url = f"http://127.0.0.1:{port}"
         loaded = load(recipe, [engine([self.url])])
-        environment = {**os.environ, **serve.environment(loaded, on_cpu=True), "VLLM_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            **serve.environment(loaded, on_cpu=True),
+            "VLLM_API_KEY": KEY,
+            "OMP_NUM_THREADS": "1",
+        }
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(serve.command(loaded, on_cpu=True), env=environment, cwd=log.parent, stdout=file,

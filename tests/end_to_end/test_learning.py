@@ -73,7 +73,9 @@ def test_rloo_and_full_fine_tuning_and_bf16(launch, recipes, tmp_path):
         "full": ["adapter=null", "trainer.args.learning_rate=1e-5"],
         "bf16": ["trainer.args.bf16=true", "trainer.args.gradient_checkpointing=true"],
     }.items():
-        ended = launch(recipes / "arithmetic_grpo.yaml", "trainer.args.max_steps=2", "evaluation=[]", *words, name=name)
+        ended = launch(
+            recipes / "arithmetic_grpo.yaml", "trainer.args.max_steps=2", "evaluation=[]", *words, name=name
+        )
         assert ended.code == 0, (name, ended.err[-3000:])
         folder = "model" if name == "full" else "adapter"
         assert list((ended.run / folder).glob("*.safetensors")), name

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from posttrain.errors import Alarm, Mistake
@@ -24,11 +26,13 @@ def raising(error):
         (StaleRollout("version 2"), 3, "posttrain: stopped: version 2\n"),
         (WorkersError("cannot start"), 3, "posttrain: stopped: cannot start\n"),
         (KeyboardInterrupt(), 130, "posttrain: interrupted\n"),
+        (BrokenPipeError(), 141, ""),
     ],
 )
 def test_each_ending_has_its_code_and_its_line(capsys, monkeypatch, tmp_path, error, code, said):
     monkeypatch.setenv(CODE_FILE, str(tmp_path / "code"))
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("sys.stdout", sys.stdout)
     assert guarded(raising(error)) == code
     assert capsys.readouterr().err == said
     assert (tmp_path / "code").read_text() == str(code)

@@ -11,7 +11,7 @@ from trl import DPOConfig, GRPOConfig, RLOOConfig, SFTConfig
 from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
 
 from posttrain.errors import Mistake
-from posttrain.recipe import load, read
+from posttrain.recipe import load, read, shelf
 from posttrain.recipe.check import AT_LEAST, CLOSED, _adapter, _trainer_args, check, reward_names
 from posttrain.recipe.hints import mismatch
 
@@ -249,3 +249,18 @@ def test_names_of_rewards_are_told_apart(valid):
         {"use": "c:g"},
     ]
     assert reward_names(load(valid)) == ["f", "f_3", "f_4", "f_2", "g"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["adapter.use_dora=true"], "adapter: vLLM would not serve use_dora: True as PEFT means it"),
+        (["adapter.init_lora_weights=pissa"], "which changes the base weights"),
+        (["adapter=null"], "vllm-server follows adapters only"),
+        (["rollouts.sampling.temperature=2.5"], "vLLM takes at most 2, not 2.5"),
+    ],
+)
+def test_what_vllm_cannot_serve_is_refused(words, said):
+    loaded = read(shelf() / "gsm8k_grpo_qwen.yaml", words)
+    with pytest.raises(Mistake, match=re.escape(said)):
+        check(loaded.recipe, None, loaded)
