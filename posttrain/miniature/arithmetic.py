@@ -115,6 +115,9 @@ def base(seed: int = 0, drop: float = DROP, show: bool = True) -> str:
         drop: how often a demonstration drops a carry. At 0.9 right answers are so rare that few samples a prompt
             hold one.
         show: a progress bar on standard error.
+
+    Measured on 512 held-out problems (seeds 0, 1, 2): 0.430, 0.453, 0.457 right when sampled at temperature 1, and 0.297
+    greedily on each seed (it then never carries). 54 s of training on 2 idle cores of an AVX-512 EPYC (seeds 0 and 2).
     """
     from posttrain.miniature.base import base as made
 
