@@ -149,29 +149,38 @@ def rollouts(trainer: Any) -> int:
 
 
 def finish(run: RunDir) -> None:
-    """Write the page, and say where everything is."""
+    """Write the page, and say what came out and where it is."""
     from rich.console import Console
+    from rich.table import Table
 
     from posttrain import report
 
     page = report.build(run.root)
+    status = json.loads(run.status.read_text())
+    table = Table(show_header=False, title=run.root.name, title_justify="left")
+    for benchmark, line in accuracies(run).items():
+        table.add_row(f"accuracy on {benchmark}", line)
+    table.add_row("rollouts used", f"{status['rollouts']:,}")
+    table.add_row("optimiser steps", f"{status['steps']:,}")
+    table.add_row("seconds", f"{status['seconds']:.0f}")
+    table.add_row("result", str(run.adapter if run.adapter.exists() else run.model))
+    table.add_row("page", str(page))
+    # A pipe has no width of its own; a path must not be broken in two there.
     console = Console()
-    for line in headline(run):
-        console.print(line, highlight=False)
-    console.print(f"page: {page}", highlight=False)
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def headline(run: RunDir) -> list[str]:
-    """Accuracy before and after, one line a benchmark, from the files of the run."""
-    lines = []
+def accuracies(run: RunDir) -> dict[str, str]:
+    """Benchmark -> accuracy before and after with their 95 % intervals, from the files of the run."""
+    told = {}
     for after in sorted((run.root / "evaluation").glob("after-*/result.json")):
         before = after.parent.with_name(after.parent.name.replace("after-", "before-", 1)) / "result.json"
         new = json.loads(after.read_text())
-        text = _interval(new)
+        text = f"{_interval(new)}  ({new['n']} problems x {new['k']})"
         if before.exists():
-            text = f"{_interval(json.loads(before.read_text()))} -> {text}"
-        lines.append(f"{new['benchmark']}: {text}")
-    return lines
+            text = f"{_interval(json.loads(before.read_text()))} → {text}"
+        told[new["benchmark"]] = text
+    return told
 
 
 def _interval(result: dict[str, Any]) -> str:
