@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from posttrain import exits, shadow
-from posttrain.errors import Mistake
+from posttrain.errors import Alarm, Mistake
 
 LONGEST_WAIT = timedelta(hours=2)
 """How long one process waits for another (while the first trains a miniature, or evaluates) before it gives up."""
@@ -31,6 +32,7 @@ def train(words: list[str]) -> None:
     loaded = read(words[0], words[1:])  # a mistake in the file shows before torch is imported
     recipe = loaded.recipe
     quiet_process()
+    signal.signal(signal.SIGTERM, terminated)
     world = join_world()
 
     from posttrain import assemble, bookkeeping
@@ -67,6 +69,11 @@ def quiet_process() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # Names that TRL still uses and transformers has renamed; nothing that the reader of a run could mend.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
+
+
+def terminated(number: int, frame: Any) -> None:
+    """Pre-emption ends a run in order: servers are told, files are closed, `status.json` says so."""
+    raise Alarm("the process was told to end (SIGTERM)")
 
 
 def join_world() -> Any:

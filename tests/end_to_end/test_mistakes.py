@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -124,3 +125,26 @@ def test_rewards_check(posttrain, tmp_path):
     good = posttrain("rewards", "check", "rewards.math:correct")
     assert good.returncode == 0, good.stderr
     assert "5 rows in" in good.stdout
+
+
+def test_a_run_that_is_terminated_says_so(recipes, tmp_path):
+    """SIGTERM, as schedulers send it before they take a machine away."""
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "posttrain.train", str(recipes / "arithmetic_grpo.yaml"), "evaluation=[]"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    run = tmp_path / "runs" / "arithmetic-grpo"
+    until = time.monotonic() + 300
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert "posttrain: stopped: the process was told to end (SIGTERM)" in said
+    assert "Traceback" not in said
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", "Alarm: the process was told to end (SIGTERM)")
