@@ -178,8 +178,9 @@ def try_reward(
     console.print(f"{len(rows)} rows in {scores.seconds:.3f} s; {spread}{len(scores.faults)} faults", highlight=False)
     if data is None:
         console.print("(rows of our own; `completion_ids` are bytes here. Give --data for yours.)", style="dim")
-    if scores.faults:
-        raise Mistake(f"{reward}: {len(scores.faults)} of {len(rows)} rows could not be judged; see the table")
+    if faults:
+        failed = len(rows) if None in faults else len(faults)
+        raise Mistake(f"{reward}: {failed} of {len(rows)} rows could not be judged; see the table")
     return scores
 
 
