@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -36,6 +37,9 @@ def _run(do: Callable[[], object]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be said; the interpreter flushes it at its end)
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" ({error.filename})" if error.filename else ""
+            return _say(f"stopped: the disk is full{where}; make room, and start again with run.if_exists=resume", 3)
         if _gave_up(error):
             return _say(f"stopped: {error}", 3)
         traceback.print_exc()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 
 import pytest
@@ -27,6 +28,11 @@ def raising(error):
         (WorkersError("cannot start"), 3, "posttrain: stopped: cannot start\n"),
         (KeyboardInterrupt(), 130, "posttrain: interrupted\n"),
         (BrokenPipeError(), 141, ""),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
+            3,
+            "posttrain: stopped: the disk is full (runs/x/metrics.jsonl); make room, and start again with run.if_exists=resume\n",
+        ),
     ],
 )
 def test_each_ending_has_its_code_and_its_line(capsys, monkeypatch, tmp_path, error, code, said):
