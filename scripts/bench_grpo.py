@@ -81,7 +81,7 @@ def prepare(steps: int, seed: int, overrides: list[str]) -> tuple[Any, Any]:
 
     folder = tempfile.mkdtemp(prefix="bench-grpo-")
     words = [f"run.directory={folder}", f"run.seed={seed}", f"trainer.args.max_steps={steps}", "evaluation=[]"]
-    recipe = load(str(RECIPE), [*words, "trainer.args.save_strategy=no", *overrides])
+    recipe = load(str(RECIPE), [*words, "checkpoints.every=0", *overrides])
     return recipe, assemble.parts(recipe, RunDir.claim(folder, recipe.run.name), ExitStack())
 
 

@@ -26,13 +26,25 @@ _ALONE = "nowhere: posttrain sets it"
 HOMES: dict[str, str] = {
     # where results go, and what all randomness comes from
     "output_dir": "run.directory and run.name",
-    "overwrite_output_dir": "run.if_exists",
+    "overwrite_output_dir": "the command line (--restart)",
     "logging_dir": "run.directory and run.name",
     "run_name": "run.name",
     "seed": "run.seed",
     "data_seed": "run.seed",
     "report_to": "run.report_to",
-    "resume_from_checkpoint": "run.if_exists (resume)",
+    "resume_from_checkpoint": "nowhere: the same command again goes on where the run was cut",
+    # checkpoints
+    "save_strategy": "checkpoints.every",
+    "save_steps": "checkpoints.every",
+    "save_total_limit": "checkpoints.keep",
+    "save_on_each_node": _ALONE,
+    "save_only_model": "nowhere: a checkpoint holds all that a resume needs",
+    "load_best_model_at_end": "checkpoints.keep_best",
+    "metric_for_best_model": "checkpoints.metric",
+    "greater_is_better": "checkpoints.best",
+    "ignore_data_skip": _ALONE,
+    "enable_jit_checkpoint": "nowhere: SIGTERM saves",
+    "restore_callback_states_from_checkpoint": _ALONE,
     # how tokens are drawn
     "max_completion_length": f"{_SAMPLING}.max_tokens",
     "temperature": f"{_SAMPLING}.temperature",
@@ -201,6 +213,9 @@ def _from_run(recipe: Recipe, run: RunDir, accelerator: bool) -> dict[str, Any]:
         "data_seed": recipe.run.seed,
         "report_to": list(recipe.run.report_to) or "none",
         "use_cpu": not accelerator,
+        "save_strategy": "steps" if recipe.checkpoints.every else "no",
+        "save_steps": recipe.checkpoints.every or 500,
+        "save_total_limit": None,
     }
 
 
@@ -220,8 +235,6 @@ def _from_rollouts(recipe: Recipe) -> dict[str, Any]:
 
 DEFAULTS: dict[str, str] = {
     "logging_steps": "1: a step of RL is long and every one is worth a line (TRL: 10)",
-    "save_steps": "50: a crash costs at most 50 steps (TRL: 500, often more than the whole run)",
-    "save_total_limit": "2: the disk does not fill up (TRL: no limit)",
     "learning_rate": "under an adapter, 10 times TRL's value, which is meant for full fine-tuning",
     "bf16": "false where there is no accelerator or it has no bfloat16; elsewhere TRL's true",
     "gradient_checkpointing": "false on a CPU, where memory is not short and recomputing is; elsewhere TRL's true",
@@ -235,8 +248,6 @@ DEFAULTS: dict[str, str] = {
 def _defaults(recipe: Recipe, fields: dict[str, Any], accelerator: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "logging_steps": 1,
-        "save_steps": 50,
-        "save_total_limit": 2,
         "disable_tqdm": not sys.stderr.isatty(),
         "max_length": recipe.model.max_length,
     }

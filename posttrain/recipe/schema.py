@@ -200,6 +200,28 @@ class Evaluation(Strict):
     """Also every so many optimiser steps."""
 
 
+class Checkpoints(Strict):
+    every: Annotated[int, Field(ge=0)] = 50
+    """Optimiser steps between checkpoints; 0 = only when the run is stopped (SIGTERM, an alarm)."""
+    keep: Positive = 2
+    """The last so many whole checkpoints stay on disk."""
+    keep_best: Annotated[int, Field(ge=0)] = 0
+    """Besides those, the best so many by `metric`."""
+    metric: str | None = None
+    """What `keep_best` looks at: a benchmark under `evaluation` that has `every` (its accuracy), or a metric of `metrics.jsonl` such as `reward`."""
+    best: Literal["highest", "lowest"] = "highest"
+    """Which values of `metric` are good."""
+
+
+class Watch(Strict):
+    stall: Annotated[FiniteFloat, Field(gt=0)] = 600.0
+    """Seconds without any progress on any process after which all stacks are written to the run's folder."""
+    deadline: Annotated[FiniteFloat, Field(gt=0)] = 3600.0
+    """Seconds without progress after which the run names who is missing, saves what it has and ends."""
+    parity: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """Largest difference, in nats a token, between engine and trainer log-probs of a fixed prompt after a sync; absent = by `model.dtype`."""
+
+
 class Run(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     """Name of the run and of its folder: letters, digits, `.`, `_`, `-`."""
@@ -209,8 +231,6 @@ class Run(Strict):
     """All randomness of the run is derived from it."""
     report_to: list[str] = Field(default_factory=list)
     """TRL's trackers besides `metrics.jsonl`: `tensorboard`, `wandb`, `trackio`, ..."""
-    if_exists: Literal["refuse", "restart", "resume"] = "refuse"
-    """What to do when the run's folder already holds a run. `restart` moves the old one aside."""
 
 
 class Recipe(Strict):
@@ -230,5 +250,11 @@ class Recipe(Strict):
     """What is done with them."""
     evaluation: list[Evaluation] = Field(default_factory=list)
     """Benchmarks, before, during and after."""
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    """When the state of the run is saved, and which checkpoints stay."""
+    preflight: Literal["stop", "warn", "off"] = "stop"
+    """Checks before the first step: `stop` at a failed one, `warn` and go on, or `off`."""
+    watch: Watch = Field(default_factory=Watch)
+    """Limits of the invariants and deadlines that are kept while the run goes on."""
     run: Run
     """Name, folder, seed, trackers."""
