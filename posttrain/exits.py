@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from posttrain import terminal
 from posttrain.errors import Alarm, Mistake
 
 CODE_FILE = "POSTTRAIN_EXIT_FILE"
@@ -17,6 +17,7 @@ CODE_FILE = "POSTTRAIN_EXIT_FILE"
 
 def guarded(do: Callable[[], object]) -> int:
     """Run `do` and turn how it ended into an exit code."""
+    terminal.guard()
     code = _run(do)
     if code and (file := os.environ.get(CODE_FILE)):
         Path(file).write_text(str(code))
@@ -42,7 +43,7 @@ def _run(do: Callable[[], object]) -> int:
             return _say(f"stopped: the disk is full{where}; make room, and the same command again goes on", 3)
         if _gave_up(error):
             return _say(f"stopped: {error}", 3)
-        traceback.print_exc()
+        sys.stderr.write(terminal.traceback_of(error))
         return 1
     return 0
 
@@ -65,5 +66,5 @@ def _say(text: str, code: int) -> int:
     # Mistakes are found by every process alike; one of them says so.
     if code != 2 or rank == "0":
         prefix = "" if rank == "0" else f"[process {rank}] "
-        print(f"{prefix}posttrain: {text}", file=sys.stderr)
+        print(f"{prefix}posttrain: {terminal.clean(text)}", file=sys.stderr)
     return code

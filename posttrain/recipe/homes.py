@@ -88,7 +88,7 @@ HOMES: dict[str, str] = {
     "dtype": "model.dtype",
     "torch_dtype": "model.dtype",
     "attn_implementation": "model.attention",
-    "trust_remote_code": "nowhere: code from the hub is not run",
+    "trust_remote_code": "the command line (--trust-remote-code)",
     "use_peft": "adapter",
     "peft_config": "adapter",
     "lora_r": "adapter.r",

@@ -16,8 +16,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from posttrain import keys as secrets
 from posttrain.errors import Mistake
-from posttrain.recipe import faults, homes, rules
+from posttrain.recipe import faults, homes, private, rules
 from posttrain.recipe.merging import Mark, Tree, forget, mark_of, marks_of_mapping, merge
 from posttrain.recipe.schema import Recipe
 from posttrain.recipe.shelf import shelf
@@ -83,6 +84,7 @@ def read(recipe: Mapping[str, Any] | str | os.PathLike[str], overrides: Sequence
     files = _Files()
     if isinstance(recipe, Mapping):
         values = plain(recipe)
+        _refuse_private(values, {}, "recipe")
         given = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         source = "recipe"
         tree = _extended(values, marks_of_mapping(values), source, Path.cwd(), (), files)
@@ -155,6 +157,9 @@ def _file(name: str, path: Path, chain: tuple[str, ...], files: _Files, said: st
             f"{name}:1: a recipe is a mapping of keys (model, data, trainer, run, ...), this is {show(values)}"
         )
     folder = Path(_absolute(path)).parent
+    _refuse_private(values, {keys: Mark(f"{name}:{line}") for keys, line in lines.items()}, name)
+    for line, said in private.in_text(text):
+        raise Mistake(f"{name}:{line}: {said}")
     marks = {keys: Mark(f"{name}:{line}", folder) for keys, line in lines.items()}
     return _extended(values, marks, name, folder, (*chain, _absolute(path)), files)
 
@@ -225,7 +230,7 @@ def _override(tree: Tree, text: str) -> None:
     Raises:
         Mistake: no such form, path, index, or value.
     """
-    mark = Mark(f'override "{printable(text)}"')
+    mark = Mark(f'override "{printable(secrets.hide_assignment(text))}"')
     name, equals, value_text = text.partition("=")
     if not equals or not name or any(not part for part in name.split(".")):
         raise Mistake(f"{mark.text}: should be key.path=value, for example trainer.args.learning_rate=1e-5")
@@ -235,6 +240,10 @@ def _override(tree: Tree, text: str) -> None:
     if len(keys) > 20:
         raise Mistake(f"{mark.text}: nested deeper than 20 levels")
     value, _ = parse(value_text, mark.text)
+    nested: Any = value
+    for key in reversed(keys):
+        nested = {str(key): nested}
+    _refuse_private(nested, {}, mark.text)
     words = name.split(".")
     here: Any = tree.values
     path: Keys = ()
@@ -268,6 +277,16 @@ def _step_into(
         marks[path] = mark
     elif path in {("rollouts", "engine"), ("rollouts", "strategy")} and isinstance(here[key], str):
         here[key] = {"use": here[key]}  # the short form
+
+
+def _refuse_private(values: Any, marks: dict[Keys, Mark], source: str) -> None:
+    """Raises:
+    Mistake: there is something in `values` that no recipe may hold.
+    """
+    found = list(private.forbidden(values))
+    if found:
+        lines = [faults.line(mark_of(marks, keys, source).text, keys, text) for keys, text in found]
+        raise Mistake("\n".join(lines[:MOST_MISTAKES]))
 
 
 def _index(items: list[Any], key: str | int, path: Keys, mark: Mark) -> None:
