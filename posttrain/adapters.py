@@ -39,7 +39,18 @@ def attach_existing(model: Any, adapter: Adapter) -> Any:
     folder = Path(str(adapter.start_from))
     if not (folder / "adapter_config.json").is_file():
         raise Mistake(f"adapter.start_from: {folder} holds no adapter_config.json; give a folder that PEFT saved")
-    found = PeftConfig.from_pretrained(str(folder))
+    if not (folder / "adapter_model.safetensors").is_file():
+        why = "are pickled, and a pickle can run code" if (folder / "adapter_model.bin").is_file() else "are missing"
+        raise Mistake(
+            f"adapter.start_from: the weights in {folder} {why}; it must hold adapter_model.safetensors (save_pretrained "
+            "writes it)"
+        )
+    try:
+        found = PeftConfig.from_pretrained(str(folder))
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise Mistake(
+            f"adapter.start_from: {folder}/adapter_config.json cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
     if found.r != adapter.r:
         raise Mistake(f"adapter.r: {adapter.r}, but the adapter in {folder} has rank {found.r}; write r: {found.r}")
     return PeftModel.from_pretrained(model, str(folder), is_trainable=True)

@@ -68,7 +68,17 @@ def _rank(folder: Path) -> int:
     file = folder / "adapter_config.json"
     if not file.is_file():
         raise Mistake(f"--adapter {folder}: no adapter_config.json there; give a folder that PEFT (or a run) saved")
-    return int(json.loads(file.read_text())["r"])
+    if pickles := models.pickled_weights(folder):
+        raise Mistake(
+            f"--adapter {folder}: its weights are pickled ({pickles[0]}), and a pickle can run code; save it as safetensors"
+        )
+    try:
+        rank = json.loads(file.read_bytes())["r"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Mistake(f"--adapter {file}: not a configuration that PEFT saved ({type(error).__name__})") from error
+    if type(rank) is not int or rank < 1:
+        raise Mistake(f"--adapter {file}: r should be a rank, a whole number from 1")
+    return rank
 
 
 def _folder(model: str, adapter: str | None, benchmark: str) -> str:

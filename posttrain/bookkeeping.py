@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from posttrain import adapters
+from posttrain import adapters, models
 from posttrain import plan as planning
 from posttrain.errors import Mistake
 from posttrain.launch import Launch
@@ -67,6 +67,7 @@ def environment(world: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": world.num_processes,
         "distributed": str(world.distributed_type).rpartition(".")[2],
+        "trust_remote_code": models.allows_code(),
         "command": sys.argv,
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from posttrain import __version__, exits, shadow
+from posttrain import __version__, exits, keys, shadow, terminal
 from posttrain.errors import Mistake
 from posttrain.launch import FLAGS, Launch, read_words
 
@@ -22,7 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
 
     def do() -> object:
+        if getattr(options, "no_code", False):
+            shadow.leave_working_directory()
         shadow.refuse()
+        if hasattr(options, "trust_remote_code"):
+            from posttrain import models
+
+            models.trust_remote_code(options.trust_remote_code)
         return options.do(options)
 
     return exits.guarded(do)
@@ -44,10 +50,15 @@ def parser() -> argparse.ArgumentParser:
     plan = _verb(verbs, "plan", plan_command, "check a recipe and show what it would do, without training")
     plan.add_argument("--processes", type=int, default=1, metavar="N", help="plan for this many training processes")
     plan.add_argument("--shape-only", action="store_true", help="check the file alone: no data, no tokenizer")
+    plan.add_argument("--no-code", action="store_true",
+                      help="for a recipe of someone else's: show and check it without importing, loading or asking anything "
+                      "that it names")  # fmt: skip
+    _trust(plan)
     _recipe(plan)
 
     serve = _verb(verbs, "serve", serve_command, "print or run the vLLM server command that fits a recipe")
     serve.add_argument("--run", action="store_true", help="start the server instead of printing the command")
+    _trust(serve)
     serve.add_argument("--port", type=int, help="which of the recipe's servers (by its port); absent: all of them")
     _recipe(serve)
 
@@ -80,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--template-arg", action="append", default=[], metavar="KEY=VALUE", help="for the chat template"
     )
+    _trust(evaluate)
     evaluate.add_argument("--out", metavar="DIR",
                           help="where samples and result go; the same folder again goes on where it was cut off "
                           "(default: a new one under evaluations/)")  # fmt: skip
@@ -109,6 +121,10 @@ def _verb(parent: Any, name: str, do: Any, help: str) -> argparse.ArgumentParser
     return made
 
 
+def _trust(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--trust-remote-code", action="store_true", help=FLAGS["trust_remote_code"])
+
+
 def _recipe(made: argparse.ArgumentParser) -> None:
     made.add_argument("recipe", help="recipe file")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the file's")
@@ -127,7 +143,7 @@ def train_command(options: argparse.Namespace) -> None:
         command += ["--num_processes", str(options.processes)]
     command += ["-m", "posttrain.train", *launch.words()]
     shown = ["accelerate", "launch", *command[3:]]
-    print(f"$ {shlex.join(shown)}", flush=True)
+    print(terminal.clean(f"$ {shlex.join(shown)}"), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code_file = Path(folder) / "code"
         ended = subprocess.run(command, env={**os.environ, exits.CODE_FILE: str(code_file)}, check=False)
@@ -138,7 +154,13 @@ def train_command(options: argparse.Namespace) -> None:
 def plan_command(options: argparse.Namespace) -> None:
     from posttrain.recipe.reading import read
 
+    if options.no_code and options.trust_remote_code:
+        raise Mistake("--no-code runs no code and --trust-remote-code lets it run; give one of them")
     loaded = read(options.recipe, options.overrides)
+    if options.no_code:
+        from posttrain import stranger
+
+        return stranger.show(loaded)
     from posttrain import preview
 
     preview.show(loaded, processes=options.processes, shape_only=options.shape_only)
@@ -232,7 +254,12 @@ def _pairs(words: Sequence[str], option: str) -> dict[str, Any]:
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key:
-            raise Mistake(f'{option}: "{word}" is not key=value')
+            raise Mistake(f'{option}: "{keys.hide(word)}" is not key=value')
+        if keys.is_secret(key) and key.lower() != "token":
+            raise Mistake(
+                f"{option} {key}: a key does not belong on a command line, where every user of the machine can read it; let "
+                "the code read it from the environment"
+            )
         pairs[key] = parse_value(value, f"{option} {key}")
     return pairs
 

@@ -28,6 +28,7 @@ def spec(
         lora_rank=rank,
         run_id=run_id,
         attention=model.attention,
+        trust_remote_code=models.allows_code(),
     )
 
 

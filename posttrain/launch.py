@@ -22,7 +22,7 @@ class Launch:
     no_preflight: bool = False
     """Skip the checks before the first step."""
     trust_remote_code: bool = False
-    """Let transformers run code that came with a model or a data set."""
+    """Let code that came with a model run."""
 
     def words(self) -> list[str]:
         """The command line that says the same."""
@@ -34,7 +34,7 @@ FLAGS: dict[str, str] = {
     "restart": "begin anew; the old run of that name is moved aside",
     "resume_anyway": "go on although the recipe has changed since; the change is recorded",
     "no_preflight": "skip the checks before the first step",
-    "trust_remote_code": "let code that came with a model or a data set run",
+    "trust_remote_code": "let code that came with a model run",
 }
 """Name of a flag -> what it does."""
 
@@ -64,4 +64,3 @@ def read_words(words: Sequence[str]) -> Launch:
     if given.get("restart") and given.get("resume_anyway"):
         raise Mistake("--restart begins anew and --resume-anyway goes on; give one of them")
     return Launch(recipe=plain[0], overrides=tuple(plain[1:]), **given)
-

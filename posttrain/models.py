@@ -1,6 +1,7 @@
 """From `model:` in a recipe to a config, a tokenizer, weights, and what a sampler must know about their ends.
 
-Nothing here runs code from the hub, and weights are read from safetensors only.
+Code that came with a model runs only if this launch's command line says so (`trust_remote_code`), and weights are read from
+safetensors only.
 """
 
 from __future__ import annotations
@@ -30,6 +31,20 @@ PADS = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|vision_pad|
 """Tokens that pad where a tokenizer names none of its own, in the order in which they are tried."""
 
 log = logging.getLogger("posttrain.models")
+
+_allowed = False
+
+
+def trust_remote_code(given: bool) -> None:
+    """Let code that came with a model run in this process, or not (which is how it begins). Commands call this with what
+    their command line says; nothing else does."""
+    global _allowed
+    _allowed = given
+
+
+def allows_code() -> bool:
+    """What `trust_remote_code` was last told."""
+    return _allowed
 
 
 def locate(model: Model) -> str:
@@ -74,7 +89,20 @@ def _checked(directory: Path) -> str:
                 "adapter.start_from (or --adapter)"
             )
         raise Mistake(f"model.name: {directory} holds no config.json, so it is no model saved by transformers")
+    if pickles := pickled_weights(directory):
+        raise Mistake(
+            f"model.name: the weights in {directory} are pickled ({pickles[0]}), and a pickle can run code; save them as "
+            "safetensors (save_pretrained does), where you trust them"
+        )
     return str(directory.resolve())
+
+
+def pickled_weights(directory: Path) -> list[str]:
+    """Names of the pickled weights in a folder that holds none as safetensors, sorted."""
+    if any(directory.glob("*.safetensors")):
+        return []
+    kinds = ("pytorch_model*.bin", "model*.bin", "adapter_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+    return sorted({file.name for kind in kinds for file in directory.glob(kind)})
 
 
 @contextmanager
@@ -88,7 +116,7 @@ def _one_line(model: Model, what: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         hint = ""
         if "trust_remote_code" in text:
-            text, hint = "it needs code of its own from the hub", ", which is never run here"
+            text, hint = "it needs code of its own", "; read that code, and give --trust-remote-code to let it run"
         elif Path(model.name).expanduser().is_dir() or model.name in MODELS or ":" in model.name:
             pass
         elif "connect to" in text:
@@ -104,7 +132,7 @@ def load_config(model: Model) -> Any:
 
     place = locate(model)
     with _one_line(model, "config"):
-        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(place, revision=model.revision, trust_remote_code=_allowed)
     return config.get_text_config()
 
 
@@ -131,7 +159,7 @@ def load_tokenizer(model: Model) -> Any:
 
     place = locate(model)
     with _one_line(model, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=model.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=model.revision, trust_remote_code=_allowed)
     # Where there are no files of a tokenizer, transformers makes one that knows nothing but its special tokens.
     if len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
         raise Mistake(f"model.name: {model.name} comes without a tokenizer")
@@ -195,7 +223,7 @@ def load_model(model: Model, *, device: Any = None) -> Any:
         arguments["attn_implementation"] = model.attention
     with _one_line(model, "weights"):
         loaded = AutoModelForCausalLM.from_pretrained(
-            place, trust_remote_code=False, use_safetensors=True, **arguments
+            place, trust_remote_code=_allowed, use_safetensors=True, **arguments
         )
     return loaded if device is None else loaded.to(device)
 
@@ -266,7 +294,7 @@ def describe(config: Any) -> Description:
 
     plain = copy.deepcopy(config)
     with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(plain, attn_implementation="eager", trust_remote_code=False)
+        built = AutoModelForCausalLM.from_config(plain, attn_implementation="eager", trust_remote_code=_allowed)
     built.tie_weights()
     ends = {
         id(p): p for m in (built.get_input_embeddings(), built.get_output_embeddings()) if m for p in m.parameters()

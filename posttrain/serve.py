@@ -38,6 +38,9 @@ def command(recipe: Recipe, url: str | None = None, *, on_cpu: bool | None = Non
     words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", models.locate(model)]
     if model.revision is not None:
         words += ["--revision", model.revision]
+    words += ["--load-format", "safetensors"]
+    if models.allows_code():
+        words += ["--trust-remote-code"]
     words += ["--host", "127.0.0.1" if parts.hostname == "localhost" else str(parts.hostname)]
     words += ["--port", str(parts.port or (443 if parts.scheme == "https" else 80))]
     words += ["--dtype", model.dtype, "--max-model-len", str(length), "--generation-config", "vllm"]

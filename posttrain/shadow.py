@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 
 from posttrain.errors import Mistake
@@ -20,3 +22,11 @@ def refuse() -> None:
         if origin != home / name / "__init__.py":
             found = origin or "nothing"
             raise Mistake(f'the package "{name}" is hidden by {found}; rename that file or folder (my_{name}.py, say)')
+
+
+def leave_working_directory() -> None:
+    """Take the working directory off Python's path, unless our packages are there: nothing lying in it is imported from now on."""
+    home = Path(__file__).resolve().parent.parent
+    here = Path.cwd().resolve()
+    if here != home:
+        sys.path[:] = [p for p in sys.path if p and Path(os.path.abspath(p)).resolve() != here]

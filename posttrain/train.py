@@ -27,10 +27,12 @@ def train(words: list[str]) -> None:
     """The life of a run."""
     shadow.refuse()
     launch = read_words(words)
+    from posttrain import models
     from posttrain.recipe import read
 
     loaded = read(launch.recipe, launch.overrides)  # a mistake in the file shows before torch is imported
     recipe = loaded.recipe
+    models.trust_remote_code(launch.trust_remote_code)
     quiet_process()
     signal.signal(signal.SIGTERM, terminated)
     world = join_world()

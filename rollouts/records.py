@@ -64,6 +64,8 @@ class EngineSpec:
     run_id: str = "run"
     """Names this run's adapters on shared servers; a server that holds another run's is never trusted."""
     attention: str | None = None
+    trust_remote_code: bool = False
+    """Let code that came with the model run. Only a user says so, never a recipe."""
     device: str | None = None
     """Where an in-process engine that loads its own weights puts them; None = CUDA if there is one, else CPU."""
 

@@ -35,7 +35,12 @@ FROM_TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_ex
 
 
 def check(
-    recipe: Recipe, config: Any = None, loaded: Loaded | None = None, *, benchmarks: Collection[str] = ()
+    recipe: Recipe,
+    config: Any = None,
+    loaded: Loaded | None = None,
+    *,
+    benchmarks: Collection[str] = (),
+    code: bool = True,
 ) -> None:
     """Check what can be checked without data, a model or a device.
 
@@ -44,17 +49,19 @@ def check(
         config: the configuration class of its trainer; absent = found by `trainer.algorithm`.
         loaded: gives file and line to messages.
         benchmarks: the known short names of benchmarks; empty = not checked.
+        code: False = import nothing that the recipe names but our own modules; what needs more is not checked.
 
     Raises:
         Mistake: one line for each of the first mistakes.
     """
-    config = config or config_class(recipe)
+    if config is None and (code or ":" not in recipe.trainer.algorithm):
+        config = config_class(recipe)
     wrong = [
-        *_trainer_args(recipe.trainer.args, config),
+        *(_trainer_args(recipe.trainer.args, config) if config is not None else ()),
         *_adapter(recipe),
         *_served(recipe),
-        *_plugged_in(recipe),
-        *_benchmarks(recipe, benchmarks),
+        *_plugged_in(recipe, code),
+        *_benchmarks(recipe, benchmarks, code),
     ]
     if wrong:
         lines = [loaded.line(path, text) if loaded else f"{dotted(path)}: {text}" for path, text in wrong]
@@ -203,12 +210,28 @@ def _served(recipe: Recipe) -> Found:
         )
 
 
-def _plugged_in(recipe: Recipe) -> Found:
+OURS = ("posttrain", "rewards", "rollouts")
+
+
+def is_ours(use: str) -> bool:
+    """True if an import path leads into the packages that come with posttrain."""
+    module = use.rpartition(":")[0]
+    return not module.endswith(".py") and module.split(".")[0] in OURS
+
+
+def _plugged_in(recipe: Recipe, code: bool) -> Found:
     rollouts = recipe.rollouts
     for i, reward in enumerate(recipe.rewards):
-        yield from _fault(("rewards", i), reward.use, reward.with_, _reward)
-    yield from _seam(("rollouts", "engine"), rollouts.engine, ENGINES, _engine)
-    yield from _seam(("rollouts", "strategy"), rollouts.strategy, STRATEGIES, _strategy)
+        if code or is_ours(reward.use):
+            yield from _fault(("rewards", i), reward.use, reward.with_, _reward)
+    for part, setting, short, fit in (
+        ("engine", rollouts.engine, ENGINES, _engine),
+        ("strategy", rollouts.strategy, STRATEGIES, _strategy),
+    ):
+        if code or is_ours(short.get(name_of(setting), name_of(setting))):
+            yield from _seam(("rollouts", part), setting, short, fit)
+    if not code:
+        return
     for name, source in (("train", recipe.data.train), ("eval", recipe.data.eval)):
         if isinstance(source, Source) and source.use is not None and ":" in source.use:
             yield from _fault(("data", name), source.use, source.with_, _function)
@@ -325,11 +348,12 @@ def _custom_engine(recipe: Recipe) -> Found:
         yield from truncated_with_correction(recipe)
 
 
-def _benchmarks(recipe: Recipe, known: Collection[str]) -> Found:
+def _benchmarks(recipe: Recipe, known: Collection[str], code: bool) -> Found:
     for i, one in enumerate(recipe.evaluation):
         path: Path = ("evaluation", i, "benchmark")
         if ":" in one.benchmark:
-            yield from _fault(("evaluation", i), one.benchmark, {}, lambda *_: iter(()), key="benchmark")
+            if code:
+                yield from _fault(("evaluation", i), one.benchmark, {}, lambda *_: iter(()), key="benchmark")
         elif known and one.benchmark not in known:
             yield (
                 path,

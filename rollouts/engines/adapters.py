@@ -54,6 +54,19 @@ def obstacle(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def check_weights(directory: str, engine: str) -> None:
+    """Refuse an adapter whose weights are not safetensors: a pickle is a program.
+
+    Raises:
+        EngineError
+    """
+    folder = Path(directory)
+    if not (folder / "adapter_model.safetensors").is_file():
+        pickled = (folder / "adapter_model.bin").is_file()
+        why = "its weights are pickled, which can run code" if pickled else "it holds no adapter_model.safetensors"
+        raise EngineError(f"{engine}: adapter {directory}: {why}; save it with PEFT's safe_serialization=True")
+
+
 def check(directory: str, rank: int | None, engine: str) -> None:
     """Refuse an adapter that the engine would not serve as it is.
 
@@ -67,6 +80,9 @@ def check(directory: str, rank: int | None, engine: str) -> None:
         raise EngineError(
             f"{engine}: {file} cannot be read ({type(error).__name__}); is it a PEFT adapter?"
         ) from error
+    if not isinstance(config, dict):
+        raise EngineError(f"{engine}: {file} is no configuration of an adapter")
+    check_weights(directory, engine)
     if rank is None:
         raise EngineError(f"{engine}: it was started without adapters, but {directory} is to be served; set lora_rank")
     if config.get("r", 0) > rank:

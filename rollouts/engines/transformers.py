@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
+from rollouts.engines import adapters
 from rollouts.engines.limits import room
 from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling
 
@@ -147,7 +148,9 @@ class TransformersEngine:
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self.spec.model, revision=self.spec.revision)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self.spec.model, revision=self.spec.revision, trust_remote_code=self.spec.trust_remote_code
+            )
         return self._tokenizer
 
     def _load(self) -> Any:
@@ -170,11 +173,14 @@ class TransformersEngine:
                 revision=None if state_dir else self.spec.revision,
                 dtype=getattr(torch, self.spec.dtype),
                 attn_implementation=self.spec.attention,
+                use_safetensors=True,
+                trust_remote_code=self.spec.trust_remote_code,
             ).to(self.spec.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = base
         if adapter_dir is not None:
             from peft import PeftModel
 
+            adapters.check_weights(adapter_dir, "transformers engine")
             model = PeftModel.from_pretrained(base, adapter_dir)
         self._own, self._own_is = model.eval(), want
         return self._own

@@ -26,7 +26,8 @@ HOMES = {
     "enable_lora": "adapter",
     "max_lora_rank": "adapter.r",
     "logprobs_mode": "nothing: it must be processed_logprobs",
-    "trust_remote_code": "nothing: it stays off",
+    "load_format": "nothing: weights are read from safetensors",
+    "trust_remote_code": "the command line (--trust-remote-code)",
 }
 """vLLM arguments that the engine sets itself, and what decides them in a recipe."""
 
@@ -78,6 +79,9 @@ class VLLMEngine:
         arguments: dict[str, Any] = {
             "model": spec.model,
             "revision": spec.revision,
+            "trust_remote_code": spec.trust_remote_code,
+            # Where a model has none, vLLM would go on to pickled weights.
+            "load_format": "safetensors",
             "dtype": spec.dtype,
             "max_model_len": spec.max_model_len,
             "logprobs_mode": "processed_logprobs",
