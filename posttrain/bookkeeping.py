@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from posttrain import adapters, models
+from posttrain import adapters, models, terminal
 from posttrain import plan as planning
 from posttrain.errors import Mistake
 from posttrain.launch import Launch
@@ -154,6 +154,7 @@ def finish(run: RunDir) -> None:
     """Write the page, and say what came out and where it is."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from posttrain import report
 
@@ -161,12 +162,12 @@ def finish(run: RunDir) -> None:
     status = json.loads(run.status.read_text())
     table = Table(show_header=False, title=run.root.name, title_justify="left")
     for benchmark, line in accuracies(run).items():
-        table.add_row(f"accuracy on {benchmark}", line)
+        table.add_row(Text(terminal.line(f"accuracy on {benchmark}")), line)
     table.add_row("rollouts used", f"{status['rollouts']:,}")
     table.add_row("optimiser steps", f"{status['steps']:,}")
     table.add_row("seconds", f"{status['seconds']:.0f}")
-    table.add_row("result", str(run.adapter if run.adapter.exists() else run.model))
-    table.add_row("page", str(page))
+    table.add_row("result", Text(terminal.line(run.adapter if run.adapter.exists() else run.model)))
+    table.add_row("page", Text(terminal.line(page)))
     # A pipe has no width of its own; a path must not be broken in two there.
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)

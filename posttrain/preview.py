@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from posttrain import assemble, models
+from posttrain import assemble, models, terminal
 from posttrain import plan as planning
 from posttrain.data import load_rows
 from posttrain.errors import Mistake
@@ -114,8 +114,13 @@ def _pairs(values: Mapping[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column(justify="right")
     for key, value in values.items():
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(escape(key.replace("_", " ")), f"{value:,}" if isinstance(value, int) else escape(str(value)))
     return table
+
+
+def escape(text: str) -> str:
+    """Text that neither rich nor the terminal reads anything into."""
+    return escape_markup(terminal.clean(text))
 
 
 def _text(value: Any) -> str:
@@ -159,7 +164,7 @@ def try_reward(
     finally:
         guard.close()
     faults = {f.row: f for f in scores.faults}
-    table = Table("row", "completion", "score", title=reward)
+    table = Table("row", "completion", "score", title=escape(reward))
     for i, (row, value) in enumerate(zip(rows, scores.values, strict=True)):
         fault = faults.get(i) or faults.get(None)
         told = (

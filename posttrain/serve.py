@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from posttrain import models
+from posttrain import models, terminal
 from posttrain.errors import Mistake
 from posttrain.recipe.schema import Recipe
 
@@ -41,7 +41,8 @@ def command(recipe: Recipe, url: str | None = None, *, on_cpu: bool | None = Non
     words += ["--load-format", "safetensors"]
     if models.allows_code():
         words += ["--trust-remote-code"]
-    words += ["--host", "127.0.0.1" if parts.hostname == "localhost" else str(parts.hostname)]
+    # Whatever name others know it by (a tunnel, a proxy in front): a key alone, over plain HTTP, is no lock for a network.
+    words += ["--host", "::1" if parts.hostname == "::1" else "127.0.0.1"]
     words += ["--port", str(parts.port or (443 if parts.scheme == "https" else 80))]
     words += ["--dtype", model.dtype, "--max-model-len", str(length), "--generation-config", "vllm"]
     words += ["--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"]
@@ -65,7 +66,7 @@ def environment(recipe: Recipe, *, on_cpu: bool | None = None) -> dict[str, str]
     needed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if recipe.adapter is not None else {}
     if on_cpu:
         needed["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
-    if key := os.environ.get(key_name(recipe)):
+    if key := server_key(recipe):
         needed["VLLM_API_KEY"] = key
     return needed
 
@@ -98,6 +99,21 @@ def key_name(recipe: Recipe) -> str:
     return str(_options(recipe).get("api_key_env") or KEY)
 
 
+def server_key(recipe: Recipe) -> str | None:
+    """The key itself, from that variable or the file that it names; None = there is none.
+
+    Raises:
+        Mistake: it cannot be read, or cannot be a key.
+    """
+    from rollouts.engines import key
+    from rollouts.records import EngineError
+
+    try:
+        return key.read(key_name(recipe))
+    except EngineError as error:
+        raise Mistake(str(error)) from error
+
+
 def serve(recipe: Recipe, run: bool = False, port: int | None = None) -> int:
     """Print the server commands that fit `recipe`, or with `run` start them and stay until they end.
 
@@ -113,13 +129,26 @@ def serve(recipe: Recipe, run: bool = False, port: int | None = None) -> int:
     on_cpu = _no_gpu()
     commands = [command(recipe, url, on_cpu=on_cpu) for url in chosen]
     variables = environment(recipe, on_cpu=on_cpu)
+    for url in chosen:
+        host = urlsplit(url).hostname
+        if host not in ("localhost", "127.0.0.1", "::1"):
+            print(
+                terminal.line(
+                    f"posttrain: the server for {url} binds to 127.0.0.1; for {host} to reach it, put a tunnel or a "
+                    "proxy with TLS in front"
+                ),
+                file=sys.stderr,
+            )
     if not run:
         for words in commands:
             print(as_text(words, variables, key_name(recipe)))
         return 0
     if "VLLM_API_KEY" not in variables:
         name = key_name(recipe)
-        raise Mistake(f'{name} is not set; choose a key, here and where the run is launched: export {name}="…"')
+        raise Mistake(
+            f"{name} is not set; choose a key, here and where the run is launched: export {name}=$(openssl rand -hex 16), or "
+            f"name a file that holds it in {name}_FILE"
+        )
     _check_installed()
     if len(commands) > 1 and not on_cpu:
         ports = ", ".join(str(urlsplit(url).port) for url in chosen)
@@ -132,7 +161,11 @@ def serve(recipe: Recipe, run: bool = False, port: int | None = None) -> int:
 def as_text(words: Sequence[str], variables: dict[str, str], key: str) -> str:
     """A command for a POSIX shell; the server's key is taken from the variable `key` when it is run."""
     settings = [f"{name}={shlex.quote(value)}" for name, value in variables.items() if name != "VLLM_API_KEY"]
-    return " ".join([f'VLLM_API_KEY="${key}"', *settings, shlex.join(words)])
+    # A shell refuses an unset variable here; with an empty key the server would ask for none.
+    found = f'"${{{key}:?}}"'
+    if not os.environ.get(key) and os.environ.get(f"{key}_FILE"):
+        found = f'"$(cat "${{{key}_FILE:?}}")"'
+    return terminal.clean(" ".join([f"VLLM_API_KEY={found}", *settings, shlex.join(words)]))
 
 
 def _chosen(recipe: Recipe, port: int | None) -> list[str]:

@@ -47,7 +47,9 @@ class Outcome:
 def one_line(error: BaseException) -> str:
     """`ValueError: no digits (my_rewards.py:12)`, whatever the exception is."""
     try:
-        said = " ".join(str(error).split())[:300]
+        # An exception may quote what a model wrote, and end in a log.
+        words = " ".join(str(error)[:10_000].split())[:300]
+        said = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
     except Exception:
         said = ""
     frames = traceback.extract_tb(error.__traceback__)

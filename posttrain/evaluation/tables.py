@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from posttrain import terminal
 from posttrain.evaluation.compare import Comparison
 from posttrain.evaluation.results import Result
 
@@ -13,15 +14,14 @@ def print_result(result: Result) -> None:
     """The table of one evaluation, on stdout."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
-        title=Text(f"{result.benchmark}: {result.n} problems × {result.k} sample{'s' if result.k > 1 else ''}"),
+        title=_plain(f"{result.benchmark}: {result.n} problems × {result.k} sample{'s' if result.k > 1 else ''}"),
         show_header=False,
         title_justify="left",
     )
-    table.add_row("model", Text(f"{result.model} + {result.adapter}" if result.adapter else result.model))
-    table.add_row("accuracy", Text(f"{percent(result.accuracy)}   ({result.accuracy['method']})"))
+    table.add_row("model", _plain(f"{result.model} + {result.adapter}" if result.adapter else result.model))
+    table.add_row("accuracy", _plain(f"{percent(result.accuracy)}   ({result.accuracy['method']})"))
     if result.k > 1:
         for name, found in result.metrics.items():
             if name.startswith(("pass@", "maj@")) and name != "pass@1":
@@ -34,25 +34,24 @@ def print_result(result: Result) -> None:
         table.add_row("aborted", f"{result.aborted:.1%}")
     table.add_row("tokens", f"{result.tokens:,} ({result.tokens / (result.n * result.k):.0f} a sample)")
     table.add_row("seconds", f"{result.seconds:.1f}")
-    table.add_row("written to", Text(str(result.directory)))
+    table.add_row("written to", _plain(str(result.directory)))
     console = Console()
     console.print(table)
     for note in result.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(_plain(f"note: {note}"))
 
 
 def print_comparison(found: Comparison) -> None:
     """The comparison, on stdout: what, by how much, how sure."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
-        title=Text(f"{found.benchmark}: {found.n} problems, paired"), show_header=False, title_justify="left"
+        title=_plain(f"{found.benchmark}: {found.n} problems, paired"), show_header=False, title_justify="left"
     )
-    table.add_row("A", Text(f"{found.value_a:.1%}  {found.a}"))
-    table.add_row("B", Text(f"{found.value_b:.1%}  {found.b}"))
-    table.add_row("B - A", Text(f"{points(found.difference)} {bounds(found.low, found.high)}   ({found.method})"))
+    table.add_row("A", _plain(f"{found.value_a:.1%}  {found.a}"))
+    table.add_row("B", _plain(f"{found.value_b:.1%}  {found.b}"))
+    table.add_row("B - A", _plain(f"{points(found.difference)} {bounds(found.low, found.high)}   ({found.method})"))
     table.add_row(
         "problems", f"{found.better} better, {found.worse} worse, {found.n - found.better - found.worse} equal"
     )
@@ -63,11 +62,18 @@ def print_comparison(found: Comparison) -> None:
         else "no difference: too few problems"
     )
     table.add_row("could have seen", seen)
-    table.add_row("verdict", Text(f"B is {found.verdict}" + ("" if found.verdict.startswith("not") else " than A")))
+    table.add_row("verdict", _plain(f"B is {found.verdict}" + ("" if found.verdict.startswith("not") else " than A")))
     console = Console()
     console.print(table)
     for note in found.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(_plain(f"note: {note}"))
+
+
+def _plain(text: str) -> Any:
+    """Text that neither rich nor the terminal reads anything into."""
+    from rich.text import Text
+
+    return Text(terminal.line(text))
 
 
 def percent(metric: Mapping[str, Any]) -> str:

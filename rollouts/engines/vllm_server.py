@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from rollouts.engines import adapters
+from rollouts.engines import key as keys
 from rollouts.engines.limits import room
 from rollouts.engines.loop import BackgroundLoop
 from rollouts.engines.pool import Busy, Pool, Server, ServerFault
@@ -44,7 +44,7 @@ class VLLMServerEngine:
 
     Args:
         urls: of the servers, `http://host:port`.
-        api_key_env: environment variable that holds their key.
+        api_key_env: environment variable that holds their key; the variable of that name and `_FILE` may name a file instead.
         concurrency: most requests under way at one server.
         timeout: seconds that one completion may take.
         retries: how often one completion may be asked again.
@@ -88,6 +88,7 @@ class VLLMServerEngine:
         self.takeover = takeover
         self.path_map = dict(path_map or {})
         self._api_key_env = api_key_env
+        self._key = keys.read(api_key_env)
         self._openai = openai
         self._adapter: tuple[str, str] | None = None
         """Name and folder of the adapter that is served now; None = the base weights."""
@@ -223,7 +224,7 @@ class VLLMServerEngine:
         served = await self._served(server)
         foreign = sorted(name for name in served if name.startswith(adapters.PREFIX) and not self._ours(name))
         if foreign and not self.takeover:
-            run = adapters.run_of(foreign[0]) or foreign[0]
+            run = self._hidden(_short(adapters.run_of(foreign[0]) or foreign[0]))
             raise EngineError(
                 f'{ENGINE}: {server.url} serves an adapter of another run, "{run}"; end that run, restart the server, or '
                 "set takeover: true to unload what it left"
@@ -249,7 +250,7 @@ class VLLMServerEngine:
         http = openai.DefaultAsyncHttpxClient(trust_env=False) if local else None
         return openai.AsyncOpenAI(
             base_url=f"{url}/v1",
-            api_key=os.environ.get(self._api_key_env) or "none",
+            api_key=self._key or "none",
             max_retries=0,
             timeout=openai.Timeout(self._timeout, connect=CONNECT),
             http_client=http,
@@ -264,9 +265,9 @@ class VLLMServerEngine:
             raise ServerFault("no connection or no answer in time") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise ServerFault(f"no connection ({type(cause).__name__}: {_short(cause)})") from error
+            raise ServerFault(f"no connection ({type(cause).__name__}: {self._hidden(_short(cause))})") from error
         except openai.APIStatusError as error:
-            text = _message(error)
+            text = self._hidden(_message(error))
             if error.status_code in (401, 403):
                 raise EngineError(
                     f"{ENGINE}: {server.url} refuses the key; put the server's into {self._api_key_env}"
@@ -277,7 +278,8 @@ class VLLMServerEngine:
                 raise ServerFault(f"HTTP {error.status_code} ({text})") from error
             raise _Refused(error.status_code, text) from error
         except (openai.OpenAIError, ValueError) as error:  # not JSON, not the shape that was asked for
-            raise ServerFault(f"an answer that makes no sense ({type(error).__name__}: {_short(error)})") from error
+            told = self._hidden(_short(error))
+            raise ServerFault(f"an answer that makes no sense ({type(error).__name__}: {told})") from error
 
     async def _served(self, server: Server) -> list[str]:
         """Names of all that the server serves. Notes the base model's name and length.
@@ -296,7 +298,7 @@ class VLLMServerEngine:
         wanted = {self.spec.model, self._as_seen_there(self.spec.model)}
         base = next((card for card in bases if {card["id"], card.get("root")} & wanted), None)
         if base is None:
-            found = ", ".join(card["id"] for card in bases) or "nothing"
+            found = self._hidden(_short(", ".join(card["id"] for card in bases))) or "nothing"
             raise EngineError(
                 f"{ENGINE}: {server.url} serves {found}, but the policy's base model is {self.spec.model}; start the "
                 "server that `posttrain serve RECIPE` prints"
@@ -379,7 +381,7 @@ class VLLMServerEngine:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ServerFault(f"an answer without token ids or log-probs ({type(error).__name__})") from error
         if named != model:
-            raise ServerFault(f"it answered for {named}, asked was {model}")
+            raise ServerFault(f"it answered for {self._hidden(_short(named))}, asked was {model}")
         if finish not in ("stop", "length") or not ids or len(ids) != len(values):
             raise ServerFault(f"an answer of {len(ids)} tokens and {len(values)} log-probs, finish {finish!r}")
         if not all(math.isfinite(value) for value in values):
@@ -424,6 +426,10 @@ class VLLMServerEngine:
             self.pool.take_out(server, str(fault))
 
     # -- small things -----------------------------------------------------------------------------------------------
+
+    def _hidden(self, text: str) -> str:
+        """What a server said, without our key in it."""
+        return keys.hide(text, self._key)
 
     def _ours(self, name: str) -> bool:
         return adapters.run_of(name) == self.spec.run_id
@@ -489,4 +495,6 @@ def _message(error: Any) -> str:
 
 
 def _short(text: Any) -> str:
-    return " ".join(str(text).split())[:300]
+    """One line of at most 300 characters in which nothing commands a terminal: a server's words are data."""
+    words = " ".join(str(text)[:10_000].split())[:300]
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)

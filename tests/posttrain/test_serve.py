@@ -74,19 +74,61 @@ def test_full_fine_tuning_has_no_adapter_flags(tiny):
 
 
 def test_printed_one_a_server_without_the_key(tiny, capsys, monkeypatch):
-    monkeypatch.setenv("MY_KEY", "secret-0123")
-    made = recipe(tiny, servers("http://127.0.0.1:8000", "http://10.1.2.3:9000/v1", api_key_env="MY_KEY"))
+    monkeypatch.setenv("POSTTRAIN_MY_KEY", "secret-0123")
+    made = recipe(tiny, servers("http://127.0.0.1:8000", "http://10.1.2.3:9000/v1", api_key_env="POSTTRAIN_MY_KEY"))
     assert serve.environment(made)["VLLM_API_KEY"] == "secret-0123"
     assert serve.serve(made) == 0
-    first, second = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()
+    assert "for 10.1.2.3 to reach it, put a tunnel" in err
     assert "secret-0123" not in first + second
-    assert first.startswith('VLLM_API_KEY="$MY_KEY" ')
+    assert first.startswith('VLLM_API_KEY="${POSTTRAIN_MY_KEY:?}" ')
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True" in first
     words = shlex.split(second)
-    assert words[words.index("--host") + 1] == "10.1.2.3"
+    assert words[words.index("--host") + 1] == "127.0.0.1"
     assert words[words.index("--port") + 1] == "9000"
     serve.serve(made, port=9000)
     assert capsys.readouterr().out.splitlines() == [second]
+
+
+def test_a_key_in_a_file(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("POSTTRAIN_VLLM_KEY", raising=False)
+    file = tmp_path / "my key"
+    file.write_text("secret-0123\n")
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY_FILE", str(file))
+    made = recipe(tiny, TWO)
+    assert serve.environment(made)["VLLM_API_KEY"] == "secret-0123"
+    serve.serve(made)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "secret-0123" not in first
+    shown = first.split(" VLLM_ALLOW")[0] + '; printf %s "$VLLM_API_KEY"'
+    assert subprocess.run(["sh", "-c", shown], capture_output=True, text=True, check=True).stdout == "secret-0123"
+    for content in ("", "two words", "a\nb", "\u00e9", "k" * 5000):
+        file.write_text(content)
+        with pytest.raises(Mistake, match="POSTTRAIN_VLLM_KEY_FILE") as refused:
+            serve.serve(made)
+        assert not content or content not in str(refused.value)
+    file.unlink()
+    with pytest.raises(Mistake, match="cannot be read: No such file"):
+        serve.serve(made, run=True)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:1", "http://0.0.0.0:1", "http://10.0.0.1:1",
+                                 "http://[::1]:1", "https://node.example:1"])  # fmt: skip
+def test_every_server_binds_to_this_machine_alone(tiny, url):
+    words = serve.command(recipe(tiny, servers(url)))
+    assert words[words.index("--host") + 1] in ("127.0.0.1", "::1")
+    assert words.count("--host") == 1
+
+
+def test_a_shell_starts_no_server_without_a_key(tiny, capsys, monkeypatch):
+    monkeypatch.delenv("POSTTRAIN_VLLM_KEY", raising=False)
+    monkeypatch.delenv("POSTTRAIN_VLLM_KEY_FILE", raising=False)
+    serve.serve(recipe(tiny, TWO))
+    command = capsys.readouterr().out.splitlines()[0]
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "POSTTRAIN_VLLM_KEY" in ended.stderr
 
 
 def test_mistakes(tiny, monkeypatch):
