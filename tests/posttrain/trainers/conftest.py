@@ -49,11 +49,11 @@ def parts(tiny, tmp_path):
                         "per_device_train_batch_size": 8,
                         "max_steps": 2,
                         "learning_rate": 1e-3,
-                        "save_strategy": "no",
                         **({"num_generations": 4} if online else {}),
                         **(args or {}),
                     },
                 },
+                "checkpoints": {"every": 0},
                 "run": {"name": f"t{len(made)}", "directory": str(tmp_path)},
                 **keys,
             }
