@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from posttrain.errors import Mistake
 from posttrain.rundir import read_lines, write_json
 
+DEEPEST = 50
 SAMPLES = "samples.jsonl"
 RESULT = "result.json"
 
@@ -77,20 +81,40 @@ class Result:
             Mistake: there is none, or it is not one.
         """
         path = Path(place)
-        file = path / RESULT if path.is_dir() else path
-        if not file.is_file():
+        try:
+            file = path / RESULT if path.is_dir() else path
+            there = file.is_file()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise Mistake(f"{str(place)[:80]}: no name of a folder ({reason})") from None
+        if not there:
             raise Mistake(f"{place}: no {RESULT} here; give the folder of a finished evaluation")
         try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            return cls(**record, directory=file.parent)
-        except (ValueError, TypeError) as error:
+            record = json.loads(file.read_bytes())
+            found = _shape().validate_python(record)
+            found.directory = file.parent
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            said = ": ".join(filter(None, [".".join(map(str, first["loc"])), str(first["msg"])]))
+            raise Mistake(f"{file}: not a result of an evaluation ({said[:200]})") from error
+        except (OSError, ValueError, RecursionError) as error:
             raise Mistake(f"{file}: not a result of an evaluation ({' '.join(str(error).split())[:200]})") from error
+        if found.n < 1 or found.k < 1:
+            raise Mistake(f"{file}: not a result of an evaluation (n and k should be at least 1)")
+        if too_deep(record):
+            raise Mistake(f"{file}: not a result of an evaluation (nested deeper than {DEEPEST} levels)")
+        return found
 
     def samples(self) -> list[dict[str, Any]]:
         """Every sample, in the order they were made."""
         if self.directory is None:
             raise ValueError("a result that was not written has no samples")
         return load_samples(self.directory / SAMPLES)
+
+
+@cache
+def _shape() -> TypeAdapter[Result]:
+    return TypeAdapter(Result)
 
 
 def load_samples(file: Path) -> list[dict[str, Any]]:
@@ -102,9 +126,42 @@ def load_samples(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise Mistake(f"{file}: no such file; a result without its samples cannot be compared")
     try:
-        return list(read_lines(file))
-    except ValueError as error:
-        raise Mistake(f"{file}: a line is not JSON ({error})") from error
+        lines = list(read_lines(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Mistake(f"{file}: a line is not JSON ({' '.join(str(error).split())[:200]})") from error
+    for number, line in enumerate(lines, 1):
+        if (wrong := _not_a_sample(line)) is not None:
+            raise Mistake(f"{file}, sample {number}: not a sample of an evaluation ({wrong})")
+    return lines
+
+
+def _not_a_sample(line: Any) -> str | None:
+    """What is wrong with a line of a samples file, as far as readers count on it."""
+    if not isinstance(line, dict):
+        return "not an object"
+    if not isinstance(line.get("item_id"), str):
+        return "item_id should be text"
+    if type(line.get("sample")) is not int:
+        return "sample should be a whole number"
+    score = line.get("score")
+    if type(score) not in (int, float) or not 0 <= score <= 1:
+        return "score should be a number from 0 to 1"
+    if not isinstance(line.get("cluster", ""), str | int | None):
+        return "cluster should be text"
+    for key in ("prompt_tokens", "completion_tokens"):
+        if type(line.get(key, 0)) is not int:
+            return f"{key} should be a whole number"
+    if not isinstance(line.get("extracted"), str | None):
+        return "extracted should be text"
+    return "no gold" if "gold" not in line else "nested too deep" if too_deep(line) else None
+
+
+def too_deep(value: Any) -> bool:
+    """True if lists and mappings in `value` are nested beyond `DEEPEST` levels: Python could not show or compare them."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [x for v in level if isinstance(v, dict | list) for x in (v.values() if isinstance(v, dict) else v)]
+    return any(isinstance(v, dict | list) for v in level)
 
 
 def mend_tail(file: Path) -> None:

@@ -30,6 +30,8 @@ MAX_CHARS = 12_000_000
 """Characters of model text on the page, over all rows."""
 MAX_TEXT = 40_000
 """Characters of one prompt or completion."""
+MAX_STEP = 10**12
+"""No run has more steps; what says so is broken."""
 MAX_FAULTS = 100
 """Faults listed one by one: the first half and the last half."""
 
@@ -116,7 +118,7 @@ class Run:
     def last_step(self) -> int:
         """The last step that any file speaks of; 0 before the first."""
         logged = [series.steps[-1] for series in self.train.values() if series.steps]
-        return max([*logged, int(number(self.status.get("steps")) or 0)], default=0)
+        return max([*logged, step_number(self.status.get("steps")) or 0], default=0)
 
 
 def number(value: Any) -> float | None:
@@ -128,6 +130,12 @@ def number(value: Any) -> float | None:
     except OverflowError:
         return None
     return value if math.isfinite(value) else None
+
+
+def step_number(value: Any) -> int | None:
+    """A step, or None for what can be none."""
+    value = number(value)
+    return int(value) if value is not None and 0 <= value <= MAX_STEP else None
 
 
 def lines(path: Path) -> Iterator[tuple[bytes, bool]]:
@@ -209,7 +217,7 @@ def _metrics(run: Run, path: Path, broken: Counter[str]) -> None:
         if record is None:
             broken[path.name] += bool(line.strip())
             continue
-        step = number(record.get("step"))
+        step = step_number(record.get("step"))
         if step is None:
             broken[path.name] += 1
             continue
@@ -221,7 +229,7 @@ def _metrics(run: Run, path: Path, broken: Counter[str]) -> None:
         into = points["eval" if phase == "eval" else "train"]
         for name, value in record.items():
             if name not in BOOKKEEPING and (value is None or type(value) in (int, float)):
-                into.setdefault(name, {})[int(step)] = number(value)  # a step that was done again: the last one counts
+                into.setdefault(name, {})[step] = number(value)  # a step that was done again: the last one counts
     run.train = {name: _series(values) for name, values in points["train"].items()}
     run.held_out = {name: _series(values) for name, values in points["eval"].items()}
 
@@ -319,10 +327,10 @@ def _group(record: Record) -> str:
 def _rollout(record: Record, step: int, file: str) -> Record:
     given = record.get("rewards")
     rewards = {str(k): number(v) for k, v in given.items()} if isinstance(given, dict) else {}
-    logged = number(record.get("step"))
+    logged = step_number(record.get("step"))
     return {
         "source": "held-out rows" if record.get("phase") == "eval" else "training",
-        "step": step if logged is None else int(logged),
+        "step": step if logged is None else logged,
         "row_id": str(record.get("row_id", "")),
         "sample": number(record.get("sample")),
         "version": number(record.get("version")),

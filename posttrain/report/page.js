@@ -16,7 +16,7 @@
     return text
       .replace(/[\u0000-\u0008\u000b\u000c\u000d-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)))
       .replace(/[\ud800-\udfff]/gu, (c) => "⟦U+" + c.charCodeAt(0).toString(16).toUpperCase() + "⟧")
-      .replace(/[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => "⟦U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟧");
+      .replace(/[\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => "⟦U+" + c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟧");
   }
 
   function say(value, digits = 4) {

@@ -19,17 +19,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from posttrain import keys
 from posttrain.errors import Mistake
+from posttrain.keys import HIDDEN, is_secret
 from posttrain.report import charts, data
 from posttrain.report.data import Evaluation, Record, Run, number
 from posttrain.rundir import RunDir, write_atomic
 
 HERE = Path(__file__).parent
-SECRET = re.compile(
-    r"(?i)(?:^|[_.-])(?:api_?key|passw(?:or)?d|secret|credentials?|(?:auth|access|hf|api|bearer)_?token)$|^token$"
-)
-"""Names of settings whose values are not shown."""
-HIDDEN = "(not shown)"
 
 
 def build(run_dir: str | Path) -> Path:
@@ -39,7 +36,13 @@ def build(run_dir: str | Path) -> Path:
         Mistake: there is no run in that folder.
     """
     place = RunDir(run_dir)
-    if not place.root.is_dir():
+    try:
+        there = place.root.is_dir()
+    except (OSError, ValueError) as error:
+        raise Mistake(
+            f"{str(run_dir)[:80]}: no name of a folder ({getattr(error, 'strerror', None) or error})"
+        ) from None
+    if not there:
         raise Mistake(f"{run_dir}: no such folder; give the folder of a run (runs/NAME)")
     known = (place.status, place.recipe, place.metrics, place.resolved, place.rollouts, place.root / "evaluation")
     if not any(path.exists() for path in known):
@@ -90,7 +93,12 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Any:
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(value),
     )
     environment.filters.update(plain=plain, count=_count, formula=typeset)
     return environment.get_template("page.html")
@@ -145,7 +153,7 @@ class State:
 def state(run: Run, now: float) -> State:
     word = str(run.status.get("state") or "unknown")
     started, ended = number(run.status.get("started")), number(run.status.get("ended"))
-    error = str(run.status.get("error") or "")
+    error = keys.hide(str(run.status.get("error") or ""))
     if word == "done":
         return State("done", "good", f"ended {_clock(ended)}" if ended else "")
     if word == "failed":
@@ -344,9 +352,9 @@ def facts(record: Record) -> list[tuple[str, str]]:
     def walk(value: Any, path: str) -> None:
         if isinstance(value, dict) and value and len(path) < 200:
             for key, inner in value.items():
-                walk(HIDDEN if SECRET.search(str(key)) else inner, f"{path}.{key}" if path else str(key))
+                walk(HIDDEN if is_secret(str(key)) else inner, f"{path}.{key}" if path else str(key))
         elif isinstance(value, list) and all(not isinstance(v, dict | list) for v in value):
-            out.append((path, " ".join(_hide_override(str(v)) for v in value)))
+            out.append((path, " ".join(keys.hide_assignment(str(v)) for v in value)))
         elif isinstance(value, float):
             out.append((path, f"{value:.6g}"))
         elif isinstance(value, int) and not isinstance(value, bool):
@@ -364,29 +372,27 @@ def pretty(record: Record) -> str:
 
 def _hide(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: HIDDEN if SECRET.search(str(k)) and v is not None else _hide(v) for k, v in value.items()}
+        return {k: HIDDEN if is_secret(str(k)) and v is not None else _hide(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return keys.hide(value)
     return [_hide(v) for v in value] if isinstance(value, list) else value
-
-
-def _hide_override(word: str) -> str:
-    """A word of a command line; of `some.api_key=value` only the name."""
-    name, equals, _ = word.partition("=")
-    return f"{name}={HIDDEN}" if equals and SECRET.search(name) else word
 
 
 def hide_in_yaml(text: str) -> str:
     """The recipe's text without the values of secret settings."""
 
     def cover(match: re.Match[str]) -> str:
-        return f"{match[1]}{match[2]}{HIDDEN}" if SECRET.search(match[1].strip("-{, \"'")) else match[0]
+        return f"{match[1]}{match[2]}{HIDDEN}" if is_secret(match[1].strip("-{, \"'")) else match[0]
 
-    return re.sub(r"""([\w"'-]+)(\s*:[ \t]+)([^\s{\[,}#][^,}\n]*)""", cover, text)
+    return re.sub(r"""([\w"'-]+)(\s*:[ \t]+)([^\s{\[,}#][^,}\n]*)""", cover, keys.hide(text))
 
 
 def plain(value: Any) -> str:
-    """Text that HTML can hold: control characters and halves of surrogate pairs as visible signs."""
+    """Text that HTML can hold: control characters and halves of surrogate pairs as visible signs, marks that turn the
+    direction of text by their code."""
     text = str(value)
     text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", lambda m: chr(0x2400 + ord(m[0])), text)
+    text = re.sub("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", lambda m: f"⟦U+{ord(m[0]):04X}⟧", text)
     return re.sub("[\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
 
 
