@@ -267,6 +267,7 @@ def cut_back(run: RunDir, step: int) -> None:
     made again; the held-out rows were asked before the state was saved); evaluations of steps up to it; `before`. Each file
     is replaced whole or not at all, and doing it twice changes nothing.
     """
+    _keep_lines(run.launches, lambda r: True)
     _keep_lines(run.metrics, lambda r: _step(r) <= step and r.get("phase") != "summary")
     _keep_lines(run.faults, lambda r: _step(r) < step)
     for path in sorted(run.rollouts.glob("*.jsonl")) if run.rollouts.is_dir() else ():
