@@ -17,7 +17,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from posttrain import adapters, checkpoints, exits, models, resume, terminal
+from posttrain import adapters, checkpoints, exits, keys, models, resume, terminal
 from posttrain import plan as planning
 from posttrain.errors import Mistake
 from posttrain.launch import Launch
@@ -70,8 +70,8 @@ def claim(world: Any, loaded: Any, launch: Launch) -> Claimed:
 def _settle(world: Any, run: RunDir, loaded: Any, launch: Launch) -> checkpoints.Manifest | None:
     """Everything between the lock and the first line that this launch adds. Whatever cuts it off, it can be done again."""
     _refuse_unreadable(world, loaded.recipe)
+    start = checkpoints.newest(run)  # names those that it passes over
     checkpoints.sweep(run)
-    start = checkpoints.newest(run)
     resolved = loaded.recipe.model_dump(mode="json", by_alias=True)
     now = environment(world)
     line: dict[str, Any] = {
@@ -181,7 +181,7 @@ def environment(world: Any) -> dict[str, Any]:
         "processes": world.num_processes,
         "distributed": str(world.distributed_type).rpartition(".")[2],
         "trust_remote_code": models.allows_code(),
-        "command": sys.argv,
+        "command": [keys.hide_assignment(word) for word in sys.argv],
     }
 
 
