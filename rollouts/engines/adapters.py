@@ -30,6 +30,16 @@ def reserved_rank(rank: int) -> int:
     raise EngineError(f"vLLM serves adapters up to rank {ALLOWED_RANKS[-1]}, this one has {rank}; lower adapter.r")
 
 
+MUTATING = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""Beginnings of PEFT's initialisations that take their share out of the base weights: what they leave is another base."""
+
+
+def changes_base(config: Mapping[str, Any]) -> bool:
+    """True if this adapter fits only the base weights that PEFT made for it in memory, not the base model on disk."""
+    init = config.get("init_lora_weights", True)
+    return isinstance(init, str) and init.lower().startswith(MUTATING)
+
+
 def obstacle(config: Mapping[str, Any]) -> str | None:
     """Why vLLM would serve something else than PEFT makes of this adapter configuration; None = it will not.
 

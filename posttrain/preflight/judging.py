@@ -1,0 +1,271 @@
+"""Do the rewards tell right from wrong? Asked on answers whose worth is known, before the policy's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from posttrain.imports import Use
+from posttrain.preflight import answers
+from posttrain.preflight.answers import Target
+from posttrain.preflight.rows import Finding, bad, good, idle
+from posttrain.preflight.scene import Scene
+from posttrain.trainers.scorer import Judged
+from rewards.runtime import Guard, Scores
+from rollouts.records import Rollout
+
+TRIED = 4
+"""Rows whose golds are tried."""
+PATIENCE = 3.0
+"""Seconds that a reward may take for an answer that breaks graders."""
+GRADER_PATIENCE = 0.75
+"""The same for a grader that is told its limit: it stops by itself."""
+WEIGHTLESS = "weight 0: only shown"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A completion, and the row that it answers."""
+
+    row: Mapping[str, Any]
+    text: str
+    ids: Sequence[int]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Judge:
+    """One reward in a guard of its own: the run's has not been called yet when the first batch comes."""
+
+    def __init__(self, scene: Scene, one: Judged):
+        self.scene = scene
+        self.one = one
+        self.target = Target.of(one.guard.make)
+        self.seen: list[float] = []
+        """Every number it gave."""
+        self._guard: Guard | None = None
+
+    def score(self, answers_: Sequence[Answer], *, bounded: bool = False) -> Scores:
+        if bounded:
+            with self._bounded() as guard:
+                scores = _ask(guard, self.scene, answers_)
+        else:
+            if self._guard is None:
+                self._guard = self._made(self.one.guard.make, self.one.guard.timeout, min(self.one.guard.processes, 1))
+            scores = _ask(self._guard, self.scene, answers_)
+        self.seen += [value for value in scores.values if value is not None]
+        return scores
+
+    def close(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
+
+    @contextmanager
+    def _bounded(self) -> Iterator[Guard]:
+        """A guard that can stop the reward: a process of its own, unless its grader stops by itself."""
+        deadline = self.target.own_deadline
+        if self.target.use is None:
+            guard = self._made(self.one.guard.make, self.one.guard.timeout, min(self.one.guard.processes, 1))
+        elif deadline is not None and self.one.guard.processes == 0:
+            arguments = {**self.target.arguments, deadline: GRADER_PATIENCE}
+            use = Use(self.target.use.path, arguments, self.target.use.where)
+            guard = self._made(use.build, self.one.guard.timeout, 0)
+        else:
+            guard = self._made(self.one.guard.make, min(self.one.guard.timeout, PATIENCE), 1)
+        try:
+            yield guard
+        finally:
+            guard.close()
+
+    def _made(self, make: Any, timeout: float, processes: int) -> Guard:
+        return Guard(make, name=self.one.name, timeout=timeout, processes=processes, where=self.one.where)
+
+
+def _ask(guard: Guard, scene: Scene, given: Sequence[Answer]) -> Scores:
+    names = [k for k in given[0].row if k not in ("prompt", "completion", "completion_ids")]
+    infos = sorted({key for one in given for key in one.info})
+    columns = {name: [one.row.get(name) for one in given] for name in names}
+    columns |= {name: [one.info.get(name) for one in given] for name in infos}
+    extras = {
+        "trainer_state": copy.deepcopy(scene.trainer.state),
+        "log_extra": lambda *_: None,
+        "log_metric": lambda *_: None,
+    }
+    chat = not isinstance(given[0].row["prompt"], str)
+    completions = [[{"role": "assistant", "content": one.text}] if chat else one.text for one in given]
+    return guard.score(
+        [one.row["prompt"] for one in given], completions, [list(one.ids) for one in given], columns, extras
+    )
+
+
+def answer(scene: Scene, row: Mapping[str, Any], text: str) -> Answer:
+    """A completion that ends by itself."""
+    ids = scene.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    return Answer(row, text, [*ids, scene.tokenizer.eos_token_id])
+
+
+def endless(scene: Scene, row: Mapping[str, Any]) -> Answer:
+    """One that goes on until it is cut."""
+    most = scene.parts.sampling.max_tokens
+    piece = scene.tokenizer("and so on, ", add_special_tokens=False)["input_ids"]
+    ids = (piece * (most // max(len(piece), 1) + 1))[:most]
+    return Answer(row, scene.tokenizer.decode(ids, skip_special_tokens=True), ids)
+
+
+def rolled(scene: Scene, row: Mapping[str, Any], rollout: Rollout) -> Answer:
+    """A rollout, as the rewards will see it."""
+    text = scene.tokenizer.decode(rollout.completion_ids, skip_special_tokens=True)
+    return Answer(row, text, rollout.completion_ids, rollout.info)
+
+
+# Golds
+
+
+def golds_win(judge: Judge) -> Finding:
+    """A verifying reward gives the gold answer more than a wrong one, an empty one, and one that breaks graders."""
+    scene, one = judge.scene, judge.one
+    columns = [c for c in scene.rows[0] if c not in ("prompt", "row_id")]
+    column = answers.named_column(judge.target, columns)
+    if column is None:
+        column = _by_trial(judge, answers.gold_columns(columns))
+    if column is None:
+        return idle("reads no column of right answers")
+    usable = [
+        (row, gold)
+        for row, gold in zip(scene.rows, answers.golds(scene.rows, column), strict=True)
+        if gold is not None
+    ]
+    if not usable:
+        return bad(
+            f'column "{column}" holds no answer that can be read in any of {len(scene.rows)} rows',
+            f"map the right column (data.train.columns: {{{column}: ...}})",
+        )
+    usable = usable[:TRIED]
+    label, form, values = _form(judge, usable)
+    golden = f"{len(usable)} golds {label} from {column}"
+    if isinstance(values, str):
+        return bad(f"{golden}: {values}", f"mend {one.setting.use}; it must judge every gold")
+    every = [gold for _, gold in usable]
+    others = [("wrong", form % answers.wrong(gold, every), row, gold) for row, gold in usable]
+    others.append(("empty", "", *usable[0]))
+    calm = judge.score([answer(scene, row, text) for _, text, row, _ in others])
+    odd = [(what, form % text, *usable[0]) for what, text in answers.pathological(usable[0][1]).items()]
+    broken = judge.score([answer(scene, row, text) for _, text, row, _ in odd], bounded=True)
+    told: dict[str, list[float]] = {}
+    for scores, cases in ((calm, others), (broken, odd)):
+        faults = {f.row: f for f in scores.faults}
+        for i, ((what, text, row, _), value) in enumerate(zip(cases, scores.values, strict=True)):
+            if (fault := faults.get(i) or faults.get(None)) is not None:
+                if what != "wrong" and one.setting.on_error.do == "skip_row":
+                    continue  # such a row is left out, as the recipe asks
+                return _faulty(judge, what, fault, scores is broken)
+            best = values[str(row.get("row_id"))]
+            if value is not None:
+                told.setdefault(what, []).append(value)
+            if value is not None and value >= best:
+                return bad(
+                    f"{_kind(what)} answer {text[:60]!r} scores {value:g}, the gold one {best:g} (row {row.get('row_id')})",
+                    f"mend {one.setting.use}, or what it reads in column {column}",
+                )
+    shown = ", ".join(f"{what} {_range(v)}" for what, v in told.items())
+    return good(f"{golden}: {_range(values.values())}; {shown}")
+
+
+def _by_trial(judge: Judge, columns: Sequence[str]) -> str | None:
+    """The first of `columns` that makes a difference to a reward that takes any column."""
+    scene = judge.scene
+    if not judge.target.takes_any:
+        return None
+    for column in columns:
+        row = next((r for r, g in zip(scene.rows, answers.golds(scene.rows, column), strict=True) if g), None)
+        if row is None:
+            continue
+        gold = answers.golds([row], column)[0]
+        changed = {**row, column: answers.wrong(gold)}
+        texts = [form % gold for _, form in answers.FORMS]
+        scores = judge.score([answer(scene, r, text) for r in (row, row, changed) for text in texts])
+        n = len(texts)
+        first, again, other = scores.values[:n], scores.values[n : 2 * n], scores.values[2 * n :]
+        if first == again != other:  # one that says something else each time reads nothing by that
+            return column
+    return None
+
+
+def _form(judge: Judge, usable: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[str, str, dict[str, float] | str]:
+    """The form in which the golds score best, and their scores by row; text instead says why there are none."""
+    scene = judge.scene
+    asked = [answer(scene, row, form % gold) for _, form in answers.FORMS for row, gold in usable]
+    scores = judge.score(asked)
+    best: tuple[float, int] | None = None
+    for i in range(len(answers.FORMS)):
+        part = scores.values[i * len(usable) : (i + 1) * len(usable)]
+        if None not in part and (best is None or sum(part) > best[0]):
+            best = (sum(part), i)
+    if best is None:
+        fault = next((f"{f.kind}: {f.text}" for f in scores.faults), "none of them is judged (None)")
+        return answers.FORMS[0][0], answers.FORMS[0][1], fault
+    i = best[1]
+    values = scores.values[i * len(usable) : (i + 1) * len(usable)]
+    told = {str(row.get("row_id")): float(v) for (row, _), v in zip(usable, values, strict=True)}
+    return *answers.FORMS[i], told
+
+
+def _faulty(judge: Judge, what: str, fault: Any, bounded: bool) -> Finding:
+    one = judge.one
+    said = f"{_kind(what)} answer: {fault.kind}: {fault.text}"
+    if bounded and fault.kind in ("timeout", "crash") and one.setting.processes == 0:
+        mend = f"set {one.where}.processes: 1, so that it can be stopped, and {one.where}.on_error: {{do: skip_row}}"
+    else:
+        mend = f"mend {one.setting.use}, or set {one.where}.on_error: {{do: skip_row}}; the policy will write such answers"
+    return bad(said, mend)
+
+
+def _kind(what: str) -> str:
+    return {"wrong": "a wrong", "empty": "an empty"}.get(what, f"{what}: an")
+
+
+def _range(values: Any) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:g}" if len(found) == 1 else f"{found[0]:g} to {found[-1]:g}"
+
+
+# Spread
+
+
+def varies(judge: Judge) -> Finding:
+    """A reward gives different completions different numbers: right, wrong, empty and endless ones, and some of the policy."""
+    scene, one = judge.scene, judge.one
+    if len(set(judge.seen)) > 1:
+        return good(f"{len(judge.seen)} different completions score {_range(judge.seen)}")
+    row = scene.rows[0]
+    mixed = [answer(scene, row, form % "12") for _, form in answers.FORMS]
+    mixed += [answer(scene, row, ""), answer(scene, row, "I do not know."), endless(scene, row)]
+    scores = judge.score(mixed)
+    n = len(judge.seen)
+    if not n:
+        fault = next((f"{f.kind}: {f.text}" for f in scores.faults), "it judges none (None)")
+        return bad(f"no number for any of {len(mixed)} different completions: {fault}", f"mend {one.setting.use}")
+    if len(set(judge.seen)) > 1:
+        return good(f"{n} different completions score {_range(judge.seen)}")
+    constant = f"{n} different completions, right, wrong, empty and endless, all score {judge.seen[0]:g}"
+    if one.setting.weight == 0:
+        return idle(f"{constant} ({WEIGHTLESS})")
+    return bad(constant, f"a constant teaches nothing: mend {one.setting.use} or its arguments ({one.where}.with)")
+
+
+def judged(judges: Sequence[Judge], drawn: Sequence[tuple[Mapping[str, Any], Rollout]]) -> list[list[float | None]]:
+    """Each reward's numbers of some rollouts; a fault is None."""
+    if not drawn:
+        return [[] for _ in judges]
+    return [judge.score([rolled(judge.scene, row, rollout) for row, rollout in drawn]).values for judge in judges]
+
+
+def totals(scene: Scene, columns: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """The weighted sum of each rollout; None where one of the rewards did not judge it."""
+    weights = [one.setting.weight for one in scene.parts.judged]
+    return [
+        None if None in row else sum(w * v for w, v in zip(weights, row, strict=True))
+        for row in zip(*columns, strict=True)
+    ]

@@ -1,0 +1,171 @@
+"""Is there room: for the prompts in the model, for the run in memory, for its checkpoints on the disk?"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+from posttrain import adapters, models
+from posttrain import plan as planning
+from posttrain.plan import Memory, Shape, size
+from posttrain.preflight.rows import Finding, bad, good, idle
+from posttrain.preflight.scene import Scene
+from posttrain.preflight.sharding import shards
+from posttrain.trainers.follow import KEEP_VERSIONS
+
+
+def prompts_fit(scene: Scene) -> Finding:
+    """The longest prompt leaves room for the longest completion, in the model and in the engine."""
+    most = models.max_length(scene.recipe.model, scene.trainer.model.config)
+    where = "model"
+    served = getattr(scene.parts.engine, "max_len", None)
+    if isinstance(served, int) and served < most:
+        most, where = served, "engine"
+    if not scene.online:
+        return _rows_fit(scene, most)
+    wanted = scene.parts.sampling.max_tokens
+    longest, row = scene.longest_prompt
+    told = f"longest prompt {longest} tokens ({row}) + max_tokens {wanted} = {longest + wanted}"
+    if longest + wanted > most:
+        return bad(
+            f"{told} is more than the {where}'s {most}: such completions would be cut short",
+            f"lower rollouts.sampling.max_tokens, or set data.train.max_prompt_tokens: {max(most - wanted, 1)}",
+        )
+    return good(f"{told} of {most}")
+
+
+def _rows_fit(scene: Scene, most: int) -> Finding:
+    """What TRL made of the rows: none longer than the model, none cut."""
+    data = scene.trainer.train_dataset
+    columns = getattr(data, "column_names", None) or []
+    cut = scene.trainer.args.max_length
+    if "input_ids" in columns:
+        lengths = [len(ids) for ids in data["input_ids"]]
+    elif "chosen_ids" in columns:
+        lengths = [
+            len(p) + max(len(c), len(r))
+            for p, c, r in zip(data["prompt_ids"], data["chosen_ids"], data["rejected_ids"], strict=True)
+        ]
+    else:
+        return idle("rows without token ids")
+    longest = max(lengths)
+    if longest > most:
+        return bad(
+            f"the longest row has {longest} tokens, the model {most} positions", "set model.max_length, or drop it"
+        )
+    # SFT has cut its rows by now, DPO will when it makes batches; a row of exactly that length has lost its end, as good as surely.
+    lost = (
+        sum(n >= cut for n in lengths) if cut is not None and not getattr(scene.trainer.args, "packing", False) else 0
+    )
+    if lost:
+        return bad(
+            f"{lost} of {len(lengths)} rows have {cut} tokens or more and lose their ends (max_length {cut})",
+            "raise model.max_length, or leave those rows out of the data",
+        )
+    return good(f"{len(lengths)} rows, the longest of {longest} tokens, of {most}")
+
+
+def memory_fits(scene: Scene) -> Finding:
+    """The estimate of `posttrain plan` against what this machine has."""
+    config = scene.trainer.model.config.get_text_config()
+    longest = scene.longest_prompt[0]
+    processes = scene.world.num_processes
+    wanted: Memory = planning.memory_of(
+        scene.recipe, config, scene.parts.arguments, processes, prompt_tokens=longest,
+        shards=shards(scene.trainer.accelerator),
+    )  # fmt: skip
+    have, where = capacity(scene.trainer.accelerator.device)
+    need = wanted.total
+    if where == "memory":
+        need *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    told = f"estimate {size(need)} of {size(have)} {where}"
+    if need <= have:
+        return good(told)
+    if not Shape.of(config).exact:
+        return idle(f"{told}; but model type {config.model_type} is counted as if it were Llama's")
+    largest = max(("activations", wanted.activations), ("cache", wanted.cache), ("optimiser", wanted.optimiser),
+                  ("weights", wanted.weights), key=lambda part: part[1])[0]  # fmt: skip
+    return bad(f"{told}; most of it {largest}", MENDS[largest])
+
+
+MENDS = {
+    "activations": "lower trainer.args.per_device_train_batch_size (and raise gradient_accumulation_steps), or set gradient_checkpointing: true",
+    "cache": "lower trainer.args.generation_batch_size or rollouts.sampling.max_tokens, or use a vLLM engine",
+    "optimiser": "train an adapter, or shard over processes (recipes/accelerate/fsdp2.yaml)",
+    "weights": "use model.dtype: bfloat16 under an adapter, or shard over processes (recipes/accelerate/fsdp2.yaml)",
+}
+
+
+def capacity(device: Any) -> tuple[int, str]:
+    """Bytes that this process may come to hold on `device`, what it holds already included; and what they are called."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device), f"on {torch.cuda.get_device_name(device)}"
+    return host_memory() + _resident(), "memory"
+
+
+def host_memory() -> int:
+    """Bytes of main memory that can still be had: what the kernel says, or less where a limit of the container is near."""
+    with open("/proc/meminfo") as file:
+        available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, now = Path(limit).read_text().strip(), int(Path(used).read_text())
+        except (OSError, ValueError):
+            continue
+        if most.isdigit():
+            available = min(available, int(most) - now)
+    return max(available, 0)
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def disk_fits(scene: Scene) -> Finding:
+    """Room for the checkpoints that are kept, the one being written, the result, and the versions for the engine."""
+    saved, state = _sizes(scene)
+    keep = scene.recipe.checkpoints
+    kept = keep.keep + keep.keep_best + 1 if keep.every else 1
+    engine = scene.parts.engine
+    versions = KEEP_VERSIONS + 1 if engine is not None and not engine.same_numerics else 0
+    need = kept * (saved + state) + (1 + versions) * saved
+    root = scene.parts.run.root
+    there = _used(scene.parts.run.checkpoints) + _used(scene.parts.run.adapters)
+    free = shutil.disk_usage(root).free + there
+    told = f"{kept} checkpoints of {size(saved + state)} and the result: {size(need)} of {size(free)} free in {root}"
+    if need > free:
+        return bad(told, "make room, set run.directory to another disk, or lower checkpoints.keep")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    largest = max(saved, state)
+    if limit != resource.RLIM_INFINITY and largest > limit:
+        return bad(
+            f"files may have {size(limit)} here (ulimit -f), the largest needs {size(largest)}", "raise the limit"
+        )
+    return good(told)
+
+
+def _sizes(scene: Scene) -> tuple[int, int]:
+    """Bytes of the weights that are saved, and of the optimiser's state."""
+    model = scene.trainer.model
+    trained = [p for p in model.parameters() if p.requires_grad]
+    saved = trained if adapters.is_peft(model) else list(model.parameters())
+    weights = sum(p.numel() * p.element_size() for p in saved)
+    wanted = planning.memory_of(
+        scene.recipe, model.config.get_text_config(), scene.parts.arguments, 1, prompt_tokens=1
+    )
+    each = wanted.optimiser / max(wanted.gradients, 1)  # bytes kept for each byte of trained weights
+    return weights, int(each * sum(p.numel() * p.element_size() for p in trained))
+
+
+def _used(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
