@@ -7,6 +7,7 @@ was cut off in mid-write has none; what was altered since does not fit. Neither 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import hashlib
@@ -25,7 +26,7 @@ from typing import Any, Literal
 
 from posttrain import terminal
 from posttrain.errors import Mistake
-from posttrain.rundir import RunDir, write_atomic
+from posttrain.rundir import RunDir, read_lines, write_atomic
 
 MANIFEST = "posttrain.json"
 FORMAT = 1
@@ -143,6 +144,29 @@ def rotate(run: RunDir, keep: int, keep_best: int = 0, best: Literal["highest", 
     for manifest in gone:
         discard(manifest.folder)
     return [m.step for m in gone]
+
+
+def measure(run: RunDir, metric: str | None, step: int) -> float | None:
+    """What the keep rule looks at, for the checkpoint of `step`: the accuracy of the benchmark of that name if it was asked
+    at that step, else the metric that was logged at it (`eval_...` of the held-out rows). None if there is neither."""
+    if metric is None:
+        return None
+    for path in (run.root / "evaluation").glob(f"step-{step:06d}-*/result.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            result = json.loads(path.read_bytes())
+            if metric in (result["benchmark"], path.parent.name.removeprefix(f"step-{step:06d}-")):
+                return float(result["metrics"]["accuracy"]["value"])
+    phase, name = ("eval", metric[5:]) if metric.startswith("eval_") else ("train", metric)
+    value = None
+    for record in read_lines(run.metrics):
+        if record.get("step") == step and record.get("phase") == phase:
+            value = record.get(name, value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    log.warning(
+        "the checkpoint of step %d counts as unmeasured: there is no %s of that step", step, terminal.line(metric)
+    )
+    return None
 
 
 def disk_trouble(error: BaseException) -> str | None:

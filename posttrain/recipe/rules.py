@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from posttrain import metrics
 from posttrain.recipe import faults
 from posttrain.recipe.schema import Recipe, Source, Use
 from posttrain.recipe.text import Path, show
@@ -25,7 +26,18 @@ Found = Iterator[tuple[Path, str]]
 
 def broken(recipe: Recipe) -> list[tuple[Path, str]]:
     """Every rule that `recipe` breaks: the path of the key to change, and what to do."""
-    rules = (_names, _model, _sources, _rewards, _sampling, _correction, _evaluation, _trainer_args, _adapter)
+    rules = (
+        _names,
+        _model,
+        _sources,
+        _rewards,
+        _sampling,
+        _correction,
+        _evaluation,
+        _checkpoints,
+        _trainer_args,
+        _adapter,
+    )
     return [found for rule in rules for found in rule(recipe)]
 
 
@@ -177,6 +189,54 @@ def _evaluation(recipe: Recipe) -> Found:
                 f"{show(one.benchmark)} is evaluation.{seen[one.benchmark]} already; their results would overwrite each other",
             )
         seen.setdefault(one.benchmark, i)
+
+
+def _checkpoints(recipe: Recipe) -> Found:
+    wanted = recipe.checkpoints
+    if not wanted.keep_best:
+        if wanted.metric is not None:
+            yield ("checkpoints", "metric"), "never used: keep_best is 0; set checkpoints.keep_best, or leave it out"
+        return
+    if not wanted.every:
+        yield (
+            ("checkpoints", "keep_best"),
+            "no checkpoints are saved on schedule (checkpoints.every: 0), so none is the best",
+        )
+        return
+    if wanted.metric is None:
+        yield (
+            ("checkpoints", "metric"),
+            "missing; keep_best needs to know by what: a benchmark, or a metric such as reward",
+        )
+        return
+    asked = next(((i, e) for i, e in enumerate(recipe.evaluation) if e.benchmark == wanted.metric), None)
+    if asked is not None:
+        i, entry = asked
+        if entry.every is None:
+            yield (
+                ("evaluation", i, "every"),
+                f"missing; checkpoints.metric looks at {show(wanted.metric)} at every checkpoint",
+            )
+        elif wanted.every % entry.every:
+            yield (
+                ("checkpoints", "every"),
+                f"{wanted.every} is no multiple of evaluation.{i}.every = {entry.every}, so checkpoints would go unmeasured",
+            )
+        return
+    own = any(":" in entry.benchmark for entry in recipe.evaluation)  # it has a name that only its code knows
+    if not own and metrics.describe(wanted.metric) is None:
+        names = [*metrics.METRICS, *(entry.benchmark for entry in recipe.evaluation)]
+        if (near := faults.nearest(wanted.metric, names)) is not None:
+            yield (
+                ("checkpoints", "metric"),
+                f'{show(wanted.metric)} is neither a benchmark nor a known metric; did you mean "{near}"?',
+            )
+    logging = recipe.trainer.args.get("logging_steps", 1)
+    if isinstance(logging, int) and logging > 0 and wanted.every % logging:
+        yield (
+            ("checkpoints", "every"),
+            f"{wanted.every} is no multiple of trainer.args.logging_steps = {logging}, so checkpoints would go unmeasured",
+        )
 
 
 def _trainer_args(recipe: Recipe) -> Found:

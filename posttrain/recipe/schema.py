@@ -206,9 +206,9 @@ class Checkpoints(Strict):
     keep: Positive = 2
     """The last so many whole checkpoints stay on disk."""
     keep_best: Annotated[int, Field(ge=0)] = 0
-    """Besides those, the best so many by `metric`."""
+    """The best so many of all by `metric` stay too."""
     metric: str | None = None
-    """What `keep_best` looks at: a benchmark under `evaluation` that has `every` (its accuracy), or a metric of `metrics.jsonl` such as `reward`."""
+    """What `keep_best` looks at, at the step of the checkpoint: a benchmark under `evaluation` that has `every` (its accuracy), or a metric of `metrics.jsonl` such as `reward` or `eval_loss`."""
     best: Literal["highest", "lowest"] = "highest"
     """Which values of `metric` are good."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from posttrain import checkpoints
 from posttrain.errors import Mistake
-from posttrain.rundir import RunDir
+from posttrain.rundir import RunDir, append_line, write_json
 
 FILES = {
     "adapter_model.safetensors": bytes(range(64)),
@@ -285,3 +285,41 @@ def test_other_errors_are_not_the_disk():
     wrapped = RuntimeError("saving failed")
     wrapped.__cause__ = OSError(errno.EDQUOT, "quota")
     assert checkpoints.disk_trouble(wrapped) == "the disk quota is used up"
+
+
+def result(run: RunDir, step: int, benchmark: str, accuracy: float, folder: str | None = None) -> None:
+    path = run.evaluation(f"step-{step:06d}", folder or benchmark) / "result.json"
+    write_json(path, {"benchmark": benchmark, "metrics": {"accuracy": {"value": accuracy}}})
+
+
+def test_a_checkpoint_is_measured_by_the_benchmark_of_its_step(run):
+    result(run, 10, "arithmetic", 0.25)
+    result(run, 20, "arithmetic", 0.5)
+    result(run, 20, "gsm8k", 0.75)
+    assert checkpoints.measure(run, "arithmetic", 20) == 0.5
+    assert checkpoints.measure(run, "gsm8k", 20) == 0.75
+    assert checkpoints.measure(run, "arithmetic", 15) is None
+    assert checkpoints.measure(run, None, 20) is None
+
+
+def test_or_by_what_was_logged_at_it(run, caplog):
+    append_line(run.metrics, {"step": 5, "phase": "train", "reward": 0.5, "loss": 2.0})
+    append_line(run.metrics, {"step": 5, "phase": "eval", "loss": 3.0})
+    append_line(run.metrics, {"step": 6, "phase": "train", "reward": None})
+    assert checkpoints.measure(run, "reward", 5) == 0.5
+    assert checkpoints.measure(run, "loss", 5) == 2.0
+    assert checkpoints.measure(run, "eval_loss", 5) == 3.0
+    assert not caplog.text
+    assert checkpoints.measure(run, "reward", 6) is None
+    assert checkpoints.measure(run, "reward", 4) is None
+    assert "the checkpoint of step 4 counts as unmeasured: there is no reward of that step" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"benchmark": "a"}', '{"benchmark": "a", "metrics": []}', '{"metrics": 1}']
+)
+def test_a_damaged_result_measures_nothing(run, text):
+    path = run.evaluation("step-000005", "a") / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert checkpoints.measure(run, "a", 5) is None

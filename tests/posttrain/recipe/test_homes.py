@@ -49,7 +49,8 @@ def test_trl_takes_every_argument_and_means_the_same(valid, tmp_path, algorithm,
         "max_tokens": 33,
     }
     run = RunDir(tmp_path / "run")
-    made = recipe(valid, algorithm, per_device_train_batch_size=16, save_steps=7)
+    valid["checkpoints"] = {"every": 7, "keep": 1}
+    made = recipe(valid, algorithm, per_device_train_batch_size=16)
     arguments = trl_arguments(made, run, accelerator=False)
     config = ALL[algorithm](**arguments)
     assert config.output_dir == str(run.checkpoints)
@@ -57,7 +58,9 @@ def test_trl_takes_every_argument_and_means_the_same(valid, tmp_path, algorithm,
     assert config.report_to == ["tensorboard"]
     assert config.use_cpu
     assert (config.bf16, config.fp16, config.gradient_checkpointing) == (False, False, False)
-    assert (config.logging_steps, config.save_steps, config.per_device_train_batch_size) == (1, 7, 16)
+    assert (config.logging_steps, config.per_device_train_batch_size) == (1, 16)
+    assert (str(config.save_strategy), config.save_steps) == ("SaveStrategy.STEPS", 7)
+    assert config.save_total_limit is None  # the keep rule is ours: only whole checkpoints count
     assert config.learning_rate == ALL[algorithm].learning_rate * (10 if adapted else 1)
     if algorithm in ONLINE:
         assert (config.temperature, config.top_p, config.top_k, config.min_p) == (0.8, 0.9, 5, 0.1)
@@ -82,7 +85,6 @@ def test_what_is_given_wins_over_our_defaults(valid):
         "learning_rate": 1e-4,
         "bf16": True,
         "gradient_checkpointing": True,
-        "save_total_limit": None,
         "disable_tqdm": False,
     }
     arguments = trl_arguments(recipe(valid, **given), accelerator=False)
@@ -93,6 +95,11 @@ def test_a_model_with_a_bound_cuts_there(valid):
     valid["model"]["max_length"] = 300
     assert trl_arguments(recipe(valid, "sft"), accelerator=False)["max_length"] == 300
     assert trl_arguments(recipe(valid, "sft", max_length=200), accelerator=False)["max_length"] == 200
+
+
+def test_no_checkpoints_on_schedule(valid):
+    valid["checkpoints"] = {"every": 0}
+    assert str(GRPOConfig(**trl_arguments(recipe(valid), accelerator=False)).save_strategy) == "SaveStrategy.NO"
 
 
 def test_no_trackers_means_none(valid):
