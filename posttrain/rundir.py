@@ -176,7 +176,7 @@ class RunDir:
     @property
     def cut_off(self) -> bool:
         """True if the run did not end and no process is at work on it."""
-        return self.state == "running" and holder(self.lock) is None
+        return self.state == "running" and self.lock.exists() and holder(self.lock) is None
 
     def read_status(self) -> dict[str, Any]:
         """`status.json`; empty if there is none that can be read."""

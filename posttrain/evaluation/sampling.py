@@ -279,15 +279,24 @@ def _notes(benchmark: Benchmark, n: int, lines: Sequence[Mapping[str, Any]], res
     return notes
 
 
+READ_WHOLE = 64 * 2**20
+"""Bytes up to which a file is told by its content (an adapter, say, that a resumed run saves again); a larger one by its time."""
+
+
 def fingerprint(place: str | None) -> str | None:
-    """What tells the weights at a local directory from others there: names, sizes and times of its files.
+    """What tells the weights at a local directory from others there: names and sizes of its files, and their content or time.
 
     None for a hub id, whose name stands for itself, and for no place at all.
     """
     if place is None or not Path(place).is_dir():
         return place
     files = sorted(f for f in Path(place).iterdir() if f.is_file() and f.suffix in (".safetensors", ".bin", ".json"))
-    return _digest([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    return _digest([(f.name, f.stat().st_size, _told_by(f)) for f in files])
+
+
+def _told_by(file: Path) -> str | int:
+    state = file.stat()
+    return hashlib.blake2b(file.read_bytes()).hexdigest() if state.st_size <= READ_WHOLE else state.st_mtime_ns
 
 
 def versions() -> dict[str, str]:

@@ -106,6 +106,8 @@ class Run:
     """What TRL's own evaluation loop logged."""
     summary: Record = field(default_factory=dict)
     stride: int = 1
+    cut_off: bool = False
+    """It did not end, and no process is at work on it."""
     last_time: float | None = None
     """When the last line of metrics was written (unix seconds)."""
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -187,6 +189,7 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run = Run(root=place.root, name=place.root.resolve().name)
     broken: Counter[str] = Counter()
     run.status = read_object(place.status, run.notes)
+    run.cut_off = place.cut_off
     run.resolved = read_object(place.resolved, run.notes)
     run.environment = read_object(place.environment, run.notes)
     run.plan = read_object(place.plan, run.notes)
@@ -199,9 +202,22 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run.rollouts = _rollouts(place.rollouts, broken, max_rows)
     run.samples = _samples(run.evaluations, place.root / "evaluation", broken)
     run.faults = _faults(place.faults, broken)
+    run.notes += _launches(place.launches, broken)
     _fit(run, max_chars)
     run.notes += [f"{name}: {count} broken line{'s' * (count > 1)} left out" for name, count in sorted(broken.items())]
     return run
+
+
+def _launches(path: Path, broken: Counter[str]) -> list[str]:
+    """A line for each time that the run went on after it was cut, and what was not the same any more."""
+    told = []
+    for record in list(records(path, broken))[1:]:
+        step = number(record.get("resumed_from"))
+        where = "the beginning" if step is None else f"step {int(step)}"
+        anyway = [str(d) for d in record["anyway"]] if isinstance(record.get("anyway"), list) else []
+        with_ = f" with other settings than before: {'; '.join(anyway[:20])}" if anyway else ""
+        told.append(f"the run was cut off and went on from {where}{with_}")
+    return [*told[:10], *([f"... and {len(told) - 10} times more"] if len(told) > 10 else [])]
 
 
 def _metrics(run: Run, path: Path, broken: Counter[str]) -> None:

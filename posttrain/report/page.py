@@ -156,8 +156,11 @@ def state(run: Run, now: float) -> State:
     error = keys.hide(str(run.status.get("error") or ""))
     if word == "done":
         return State("done", "good", f"ended {_clock(ended)}" if ended else "")
-    if word == "failed":
-        return State("failed", "bad", f"ended {_clock(ended)}" if ended else "", error)
+    if word in ("failed", "stopped"):
+        return State(word, "bad", f"ended {_clock(ended)}" if ended else "", error)
+    if word == "running" and run.cut_off:
+        last = f"last heard of {_clock(run.last_time)}; " if run.last_time else ""
+        return State("cut off", "bad", f"{last}the same command goes on", error)
     if word == "running":
         last = max([t for t in (run.last_time, started) if t is not None], default=None)
         ago = f"last heard of {_span(now - last)} before this page was written" if last and now > last else ""
@@ -285,7 +288,8 @@ def tiles(run: Run) -> list[Tile]:
         )
     seconds = number(run.status.get("seconds"))
     started = number(run.status.get("started"))
-    so_far = run.last_time - started if seconds is None and started and run.last_time else None
+    launched, earlier = number(run.status.get("launched")) or started, number(run.status.get("earlier")) or 0.0
+    so_far = earlier + run.last_time - launched if seconds is None and launched and run.last_time else None
     if seconds is not None or (so_far and so_far > 0):
         loop = number(run.summary.get("train_runtime"))
         detail = f"{_span(loop)} in the training loop" if loop else "" if seconds is not None else "so far"

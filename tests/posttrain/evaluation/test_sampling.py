@@ -1,6 +1,7 @@
 """An evaluation from the first request to the table."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -189,6 +190,17 @@ def test_new_weights_at_the_same_place_start_anew(scripted, tokenizer, tmp_path)
     engine = scripted(clever)
     run(engine, tokenizer, tmp_path / "out", model_name=str(model))
     assert len(engine.asked) == 40
+
+
+def test_the_same_weights_saved_again_go_on(scripted, tokenizer, tmp_path):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for asked in (40, 0):
+        (adapter / "adapter_model.safetensors").write_bytes(b"one")
+        os.utime(adapter / "adapter_model.safetensors", (asked, asked))
+        engine = scripted(clever)
+        run(engine, tokenizer, tmp_path / "out", adapter=str(adapter))
+        assert len(engine.asked) == asked
 
 
 KILLED = """

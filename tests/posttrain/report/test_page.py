@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
-from posttrain.report import build, page
+from posttrain.report import build, data, page
 from posttrain.report.data import Evaluation
-from posttrain.rundir import RunDir, read_lines
+from posttrain.rundir import RunDir, append_line, read_lines
 
 MakeRun = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Reader(HTMLParser):
@@ -244,3 +248,39 @@ def test_large_runs_make_pages_of_bounded_size(tmp_path: Path) -> None:
             )
         )
     assert build(tmp_path).stat().st_size < 16_000_000
+
+
+@pytest.mark.parametrize(("state", "shown"), [("stopped", "stopped"), ("failed", "failed"), ("running", "running")])
+def test_the_state_that_a_run_says(make_run: MakeRun, state: str, shown: str) -> None:
+    found = page.state(data.read(make_run(state, steps=2, state=state)), now=2e9)
+    assert found.word == shown
+
+
+def test_a_killed_run_is_cut_off_and_a_live_one_is_not(make_run: MakeRun) -> None:
+    place = RunDir(make_run("killed", steps=2, state="running"))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom posttrain.lock import Lock\n"
+         "lock = Lock(Path(sys.argv[1]))\nlock.take()\nprint('ready', flush=True)\nsys.stdin.read()", str(place.lock)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert page.state(data.read(place.root), now=2e9).word == "running"
+    process.kill()
+    process.wait()
+    found = page.state(data.read(place.root), now=2e9)
+    assert (found.word, found.tone) == ("cut off", "bad")
+    assert found.detail.endswith("the same command goes on")
+
+
+def test_launches_after_the_first_are_told(make_run: MakeRun) -> None:
+    place = RunDir(make_run("again", steps=2))
+    assert not any("went on" in note for note in data.read(place.root).notes)
+    for resumed, anyway in ((None, []), (50, ["a: 1 → 2", "<script>window.pwned = 12</script>"]), (None, [])):
+        append_line(place.launches, {"resumed_from": resumed, "anyway": anyway})
+    notes = [note for note in data.read(place.root).notes if "went on" in note]
+    assert notes == [
+        "the run was cut off and went on from step 50 with other settings than before: a: 1 → 2; <script>window.pwned = 12</script>",
+        "the run was cut off and went on from the beginning",
+    ]
+    assert "<script>window.pwned = 12" not in build(place.root).read_text(encoding="utf-8")
