@@ -141,6 +141,7 @@ class RunDir:
         Raises:
             Mistake: another process is there under that rank.
         """
+        self.root.mkdir(parents=True, exist_ok=True)  # another machine may have a file system of its own
         self._lock = Lock(self.lock)
         try:
             self._lock.join(rank)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from posttrain.errors import Alarm, Mistake
-from posttrain.exits import CODE_FILE, guarded
+from posttrain.exits import CODE_FILE, guarded, stopped
 from rewards.workers import WorkersError
 from rollouts.records import EngineError, StaleRollout
 
@@ -31,7 +31,7 @@ def raising(error):
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
             3,
-            "posttrain: stopped: the disk is full (runs/x/metrics.jsonl); make room, and start again with run.if_exists=resume\n",
+            "posttrain: stopped: the disk is full (runs/x/metrics.jsonl); make room, and the same command again goes on\n",
         ),
     ],
 )
@@ -61,3 +61,20 @@ def test_done(tmp_path, monkeypatch):
     monkeypatch.setenv(CODE_FILE, str(tmp_path / "code"))
     assert guarded(lambda: None) == 0
     assert not (tmp_path / "code").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (Alarm("x"), True),
+        (EngineError("x"), True),
+        (KeyboardInterrupt(), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.ENOENT, "gone"), False),
+        (Mistake("x"), False),
+        (SystemExit(1), False),
+        (ValueError("x"), False),
+    ],
+)
+def test_which_endings_are_a_stop(error, kept):
+    assert stopped(error) == kept
