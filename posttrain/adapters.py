@@ -34,26 +34,46 @@ def attach_existing(model: Any, adapter: Adapter) -> Any:
     Raises:
         Mistake: the folder holds no PEFT adapter, or one of another rank.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
 
     folder = Path(str(adapter.start_from))
-    if not (folder / "adapter_config.json").is_file():
-        raise Mistake(f"adapter.start_from: {folder} holds no adapter_config.json; give a folder that PEFT saved")
-    if not (folder / "adapter_model.safetensors").is_file():
-        why = "are pickled, and a pickle can run code" if (folder / "adapter_model.bin").is_file() else "are missing"
-        raise Mistake(
-            f"adapter.start_from: the weights in {folder} {why}; it must hold adapter_model.safetensors (save_pretrained "
-            "writes it)"
-        )
+    rank = rank_of(folder, "adapter.start_from")
+    if rank != adapter.r:
+        raise Mistake(f"adapter.r: {adapter.r}, but the adapter in {folder} has rank {rank}; write r: {rank}")
     try:
-        found = PeftConfig.from_pretrained(str(folder))
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        loaded = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+            there = set(file.keys())
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RuntimeError, SafetensorError) as error:
+        said = " ".join(str(error).split())[:240]
+        raise Mistake(f"adapter.start_from: PEFT cannot load the adapter in {folder}: {said}") from error
+    # PEFT only warns of weights that are not there, and trains new ones in their place.
+    wanted = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
+    if missing := sorted(wanted - there):
         raise Mistake(
-            f"adapter.start_from: {folder}/adapter_config.json cannot be read: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if found.r != adapter.r:
-        raise Mistake(f"adapter.r: {adapter.r}, but the adapter in {folder} has rank {found.r}; write r: {found.r}")
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+            f"adapter.start_from: {folder} lacks {len(missing)} of the {len(wanted)} weights of its adapter on this model "
+            f"(the first: {missing[0]}); is it whole, and was it made for this model?"
+        )
+    return loaded
+
+
+def rank_of(folder: Path, where: str) -> int:
+    """The rank of the adapter in a folder whose weights are safetensors. `where` begins the message.
+
+    Raises:
+        Mistake: no adapter that PEFT saved, or one with pickled weights, which could run code.
+    """
+    from rollouts.engines import adapters as served
+    from rollouts.records import EngineError
+
+    if not (folder / "adapter_config.json").is_file():
+        raise Mistake(f"{where}: {folder} holds no adapter_config.json; give a folder that PEFT (or a run) saved")
+    try:
+        served.check_weights(str(folder), where)
+        return int(served.read_config(str(folder), where)["r"])
+    except EngineError as error:
+        raise Mistake(str(error)) from error
 
 
 def save(model: Any, target: Path, accelerator: Any) -> None:

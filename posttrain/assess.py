@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posttrain import engines, models
+from posttrain import adapters, engines, models
 from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.results import Result
@@ -42,7 +41,7 @@ def evaluate_checkpoint(
     task = find_benchmark(benchmark, "--benchmark")
     task.load(settings.get("path"), settings.get("limit"))  # a wrong file shows before a model is loaded
     setting = Model.model_validate({"name": model, "dtype": dtype})
-    rank = None if adapter is None else _rank(Path(adapter))
+    rank = None if adapter is None else adapters.rank_of(Path(adapter), "--adapter")
     tokenizer = models.load_tokenizer(setting)
     spec = engines.spec(setting, tokenizer, lora_rank=rank, run_id=f"evaluate-{int(time.time())}")
 
@@ -62,23 +61,6 @@ def evaluate_checkpoint(
         when="checkpoint",
         **settings,
     )
-
-
-def _rank(folder: Path) -> int:
-    file = folder / "adapter_config.json"
-    if not file.is_file():
-        raise Mistake(f"--adapter {folder}: no adapter_config.json there; give a folder that PEFT (or a run) saved")
-    if pickles := models.pickled_weights(folder):
-        raise Mistake(
-            f"--adapter {folder}: its weights are pickled ({pickles[0]}), and a pickle can run code; save it as safetensors"
-        )
-    try:
-        rank = json.loads(file.read_bytes())["r"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Mistake(f"--adapter {file}: not a configuration that PEFT saved ({type(error).__name__})") from error
-    if type(rank) is not int or rank < 1:
-        raise Mistake(f"--adapter {file}: r should be a rank, a whole number from 1")
-    return rank
 
 
 def _folder(model: str, adapter: str | None, benchmark: str) -> str:

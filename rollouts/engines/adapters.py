@@ -64,6 +64,25 @@ def obstacle(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def read_config(directory: str, engine: str) -> dict[str, Any]:
+    """The configuration of a LoRA adapter in PEFT's format.
+
+    Raises:
+        EngineError: there is none, or it is none.
+    """
+    file = Path(directory) / "adapter_config.json"
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise EngineError(
+            f"{engine}: {file} cannot be read ({type(error).__name__}); is it a PEFT adapter?"
+        ) from error
+    rank = config.get("r") if isinstance(config, dict) else None
+    if type(rank) is not int or rank < 1:
+        raise EngineError(f"{engine}: {file} is no configuration of a LoRA adapter: it has no rank `r`")
+    return config
+
+
 def check_weights(directory: str, engine: str) -> None:
     """Refuse an adapter whose weights are not safetensors: a pickle is a program.
 
@@ -83,19 +102,11 @@ def check(directory: str, rank: int | None, engine: str) -> None:
     Raises:
         EngineError
     """
-    file = Path(directory) / "adapter_config.json"
-    try:
-        config = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise EngineError(
-            f"{engine}: {file} cannot be read ({type(error).__name__}); is it a PEFT adapter?"
-        ) from error
-    if not isinstance(config, dict):
-        raise EngineError(f"{engine}: {file} is no configuration of an adapter")
+    config = read_config(directory, engine)
     check_weights(directory, engine)
     if rank is None:
         raise EngineError(f"{engine}: it was started without adapters, but {directory} is to be served; set lora_rank")
-    if config.get("r", 0) > rank:
+    if config["r"] > rank:
         raise EngineError(f"{engine}: adapter {directory} has rank {config['r']}, the engine was made for {rank}")
     reason = obstacle(config)
     if reason:
