@@ -162,6 +162,39 @@ METRICS: dict[str, Metric] = {
         "share",
         "up",
     ),
+    # -- the books of completions (totals since the start of the run, over all processes)
+    "ledger/issued": Metric("Completions asked for so far", "cumulative", "completions"),
+    "ledger/finished": Metric("Completions that came back so far", "cumulative; equals issued", "completions"),
+    "ledger/trained": Metric(
+        "Completions trained on so far",
+        "cumulative; each once, however many passes num_iterations makes over it",
+        "completions",
+    ),
+    "ledger/dropped": Metric(
+        "Completions without a vote in the policy loss so far",
+        "cumulative; not judged, masked as truncated, or in a step that float16 skipped",
+        "completions",
+        "down",
+    ),
+    "ledger/waiting": Metric(
+        "Completions that wait for their first training pass", "finished − trained − dropped", "completions"
+    ),
+    "ledger/sampled_tokens": Metric("Tokens that the policy wrote so far", "cumulative over completions", "tokens"),
+    "ledger/trained_tokens": Metric(
+        "Tokens of the completions trained on so far", "cumulative; each once, as ledger/trained", "tokens"
+    ),
+    # -- engine against trainer on one fixed prompt, after the last sync
+    "parity/gap": Metric(
+        "Gap between engine and trainer on a fixed prompt",
+        "mean over 2 to 4 tokens of |ln π(engine) − ln π(trainer)| after the last sync",
+        "nats",
+        "down",
+    ),
+    "parity/effect": Metric(
+        "What the adapter changes on a fixed prompt",
+        "mean over the same tokens of |ln π − ln π without the adapter|, both by the trainer",
+        "nats",
+    ),
     # -- tools
     "tools/call_frequency": Metric("Tool calls a rollout", "tool calls ÷ rollouts"),
     "tools/failure_frequency": Metric(

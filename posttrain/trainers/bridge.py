@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.timing import Timer
-from rollouts.records import Ask, Engine, Rollout, Row, Sampling, Session, StaleRollout, Strategy
+from posttrain.trainers.tokens import Heard
+from rollouts.records import Ask, Completion, Engine, Rollout, Row, Sampling, Session, StaleRollout, Strategy
 
 RESERVED = frozenset({"prompt_ids", "completion_ids", "logprobs", "env_mask", "logprob_token_ids"})
 
@@ -32,6 +33,10 @@ class Bridge:
     """The batch of this process as TRL's data loader gave it: every prompt repeated once a sample, in order."""
     made: list[Rollout] = field(default_factory=list)
     """The last batch's rollouts, for whoever records them."""
+    sampled: dict[tuple[int, ...], list[Completion]] = field(default_factory=dict)
+    """What the engine sampled for them: prompt ids -> completions."""
+    asked: Callable[[int], None] | None = None
+    """Called with the number of training completions before they are asked for."""
 
     def __call__(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
         """TRL's contract: lists of `prompt_ids`, `completion_ids`, `logprobs`, an `env_mask` where some tokens are not
@@ -56,9 +61,10 @@ class Bridge:
         """
         version = self.follower.follow(trainer)
         asks = self._asks(prompts, trainer)
-        session = Session(
-            self.engine, self.tokenizer, self.sampling, self.run_seed, template_kwargs=self.template_kwargs
-        )
+        if self.asked is not None and trainer.model.training:
+            self.asked(len(asks))
+        heard = Heard(self.engine)
+        session = Session(heard, self.tokenizer, self.sampling, self.run_seed, template_kwargs=self.template_kwargs)
         with self.timer("generation"):
             rollouts = self.strategy.run(asks, session)
         if len(rollouts) != len(asks):
@@ -68,7 +74,7 @@ class Bridge:
                 raise StaleRollout(
                     f"row {ask.row.row_id}: made by version {rollout.version} of the policy, the trainer is at {version}"
                 )
-        self.made = rollouts
+        self.made, self.sampled = rollouts, heard.sampled
         return rollouts
 
     def _asks(self, prompts: Sequence[Any], trainer: Any) -> list[Ask]:

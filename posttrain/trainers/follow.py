@@ -30,6 +30,8 @@ class Follower:
         self.engine = engine
         self.run = run
         self.timer = timer
+        self.synced: Callable[[Any, int], None] | None = None
+        """Called with the trainer and the version after every sync, by every process."""
         self._served: int | None = None
 
     def follow(self, trainer: Any) -> int:
@@ -42,7 +44,7 @@ class Follower:
         if version == self._served:
             return version
         with self.timer("sync"):
-            policy = Policy(version, borrow=lambda: _lend(trainer))
+            policy = Policy(version, borrow=lambda: lend(trainer))
             if not self.engine.same_numerics:
                 policy = self._saved(trainer, version)
             main = trainer.accelerator.is_main_process
@@ -57,6 +59,8 @@ class Follower:
             self._served = version
             if main:
                 self._rotate(version)
+            if self.synced is not None:
+                self.synced(trainer, version)
         return version
 
     def _saved(self, trainer: Any, version: int) -> Policy:
@@ -81,7 +85,7 @@ class Follower:
 
 
 @contextmanager
-def _lend(trainer: Any) -> Iterator[Any]:
+def lend(trainer: Any) -> Iterator[Any]:
     """The live module, gathered if it is sharded, in evaluation mode, gradient checkpointing off."""
     with (
         unwrap_model_for_generation(

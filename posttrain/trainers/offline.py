@@ -1,6 +1,6 @@
 """What SFT and DPO share: no rollouts while they train, but the same log, run directory and evaluation.
 
-A mixin in front of a TRL trainer; it overrides `training_step` alone, to time it.
+A mixin in front of a TRL trainer; it overrides `training_step` alone, to time it and to look at the loss.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from posttrain.trainers.follow import Follower
+from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import callbacks, connect
 from posttrain.trainers.parts import Parts
 
@@ -16,6 +17,7 @@ class Offline:
     """Shared by the trainers that learn from a fixed data set."""
 
     parts: Parts
+    invariants: Invariants | None = None
 
     @classmethod
     def build(cls, parts: Parts) -> Any:
@@ -33,8 +35,16 @@ class Offline:
         connect(trainer, parts)
         if parts.engine is not None:
             parts.follower = Follower(parts.engine, parts.run, parts.timer)
+        if parts.invariants:
+            trainer.invariants = Invariants(trainer, parts, online=False)
+            trainer.add_callback(trainer.invariants)
+            if parts.follower is not None:
+                parts.follower.synced = trainer.invariants.synced
         return trainer
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         with self.parts.timer("training"):
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        if self.invariants is not None:
+            self.invariants.loss(loss)
+        return loss

@@ -2,7 +2,7 @@
 
 A mixin in front of a TRL trainer. It overrides, each for one reason:
 - `_generate_and_score_completions`: keep the rows beside the prompts; record rollouts with their advantages;
-- `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them.
+- `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 
 from posttrain.trainers.bridge import Bridge
 from posttrain.trainers.follow import Follower
+from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import connect
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.record import Recorder
@@ -27,6 +28,7 @@ class Online:
     bridge: Bridge
     scorer: Scorer
     recorder: Recorder
+    invariants: Invariants | None = None
 
     def attach(self, parts: Parts, bridge: Bridge, scorer: Scorer) -> None:
         """Called once, right after TRL's constructor."""
@@ -37,10 +39,18 @@ class Online:
         parts.stack.callback(self.recorder.close)
         parts.follower = bridge.follower
         connect(self, parts)
+        if parts.invariants:
+            self.invariants = Invariants(self, parts, online=True)
+            self.add_callback(self.invariants)
+            bridge.asked = self.invariants.asked
+            bridge.follower.synced = self.invariants.synced
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.bridge.rows = [dict(row) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
+        if self.invariants is not None:
+            bridge = self.bridge
+            self.invariants.generated(output, bridge.made, bridge.sampled, self.scorer, self.model.training)
         self._record(output)
         return output
 
@@ -89,11 +99,17 @@ class Online:
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         with self.parts.timer("other"):
-            return super()._prepare_inputs(generation_batch)
+            inputs = super()._prepare_inputs(generation_batch)
+            if self.invariants is not None and self.model.training:
+                self.invariants.consumes(inputs)
+            return inputs
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         with self.parts.timer("training"):
-            return super().training_step(*args, **kwargs)
+            loss = super().training_step(*args, **kwargs)
+        if self.invariants is not None:
+            self.invariants.loss(loss)
+        return loss
 
 
 def bridge_of(parts: Parts) -> Bridge:

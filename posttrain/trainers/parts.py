@@ -35,6 +35,8 @@ class Parts:
     judged: list[Judged] = field(default_factory=list)
     timer: Timer = field(default_factory=Timer)
     callbacks: list[Any] = field(default_factory=list)
+    invariants: bool = True
+    """False: nothing is checked while the run goes on. For measuring what the checks cost; no recipe can say so."""
     follower: Follower | None = None
     """Set by the trainer: keeps the engine at the trainer's version."""
     stack: ExitStack = field(default_factory=ExitStack)

@@ -43,3 +43,20 @@ class Timer:
         self._spent.clear()
         self._start = self._mark
         return spent
+
+
+class Meter:
+    """What each named piece of work has cost so far: wall seconds, and processor seconds of the thread that did it."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = defaultdict(float)
+        self.processor: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        wall, processor = time.perf_counter(), time.thread_time()
+        try:
+            yield
+        finally:
+            self.wall[name] += time.perf_counter() - wall
+            self.processor[name] += time.thread_time() - processor

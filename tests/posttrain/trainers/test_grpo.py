@@ -170,7 +170,7 @@ def test_too_many_skipped_rows_stop_the_run(parts):
 def test_correction_on_an_engine_with_other_numerics(parts):
     """A sampler whose log-probs are off by a known amount: ratios, metrics and advantages by hand."""
     built = parts(rollouts={"sampling": {"max_tokens": 12}, "correction": {"mode": "token_truncate", "clip_max": 1.1}},
-                  args={"max_steps": 1})  # fmt: skip
+                  args={"max_steps": 1}, watch={"parity": 1.0})  # fmt: skip
     generate = built.engine.generate
 
     def off(*args):

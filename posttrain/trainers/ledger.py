@@ -1,0 +1,188 @@
+"""The books of a run's completions: none is lost between sampling and training, none is trained on twice.
+
+Every completion gets a ticket, a number that travels with its row through TRL's shuffling and splitting. So what a
+training pass really consumed is known by identity, not by counting what should have been there. One ledger a process;
+plain data, so that it can lie in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+TICKET = "ticket"
+"""Key of the tickets in TRL's batches: int64, shape (rows,)."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """A completion that is still of use: it waits for its first training pass, or for another one."""
+
+    row_id: str
+    sample: int
+    version: int
+    tokens: int
+    """Those that the policy wrote and the loss should see."""
+    left_out: str | None = None
+    """Why it has no vote in the policy's loss: `unjudged`, `masked`; None = it has one."""
+    passes: int = 0
+    """Training passes that an optimiser step has taken up."""
+    counted: bool = False
+
+    def __str__(self) -> str:
+        return f"row {self.row_id}, sample {self.sample} (version {self.version})"
+
+
+@dataclass
+class Ledger:
+    """Counts of completions. At every boundary between optimiser steps: issued = finished, and
+    finished = trained + dropped + waiting.
+
+    Args:
+        iterations: training passes over each completion (TRL's `num_iterations`).
+    """
+
+    iterations: int
+    issued: int = 0
+    """Asked for."""
+    finished: int = 0
+    """Came back."""
+    trained: int = 0
+    """Taken up by an optimiser step, once however many passes there are."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """By reason: gone through training without a vote."""
+    sampled_tokens: int = 0
+    trained_tokens: int = 0
+    generations: int = 0
+    micro_batches: int = 0
+    digest: str = ""
+    """Chain over (row, sample, version) of all completions in order: equal in two runs that asked for the same."""
+    _open: dict[int, Sample] = field(default_factory=dict)
+    _pending: list[int] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> int:
+        """Finished, and not yet taken up by an optimiser step."""
+        return sum(not sample.counted for sample in self._open.values())
+
+    def names(self, tickets: Sequence[int], most: int = 3) -> str:
+        """The completions behind tickets, for a message."""
+        told = [str(self._open[t]) for t in tickets if t in self._open]
+        return "; ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
+
+    def issue(self, count: int) -> None:
+        """`count` completions are asked of the engine."""
+        self.issued += count
+
+    def finish(self, samples: Sequence[Sample]) -> tuple[list[int], str | None]:
+        """They came back, in order. Gives their tickets, and what is wrong if the generation before is not used up."""
+        wrong = None
+        if self._open:
+            lost = next(iter(self._open.values()))
+            wrong = (
+                f"{lost} was sampled, and training passed over it ({lost.passes} of {self.iterations} passes, "
+                f"{len(self._open)} such completions)"
+            )
+        chain = hashlib.blake2b(bytes.fromhex(self.digest), digest_size=16)
+        for s in samples:
+            chain.update(f"{s.row_id}\x1f{s.sample}\x1f{s.version}\n".encode())
+        self.digest = chain.hexdigest()
+        tickets = list(range(self.finished, self.finished + len(samples)))
+        self._open = dict(zip(tickets, samples, strict=True))
+        self.finished += len(samples)
+        self.sampled_tokens += sum(s.tokens for s in samples)
+        self.generations += 1
+        return tickets, wrong
+
+    def consume(self, tickets: Iterable[int]) -> tuple[int, str | None]:
+        """A training pass over these rows. Gives the tokens that its loss should see, and what is wrong with them."""
+        self.micro_batches += 1
+        tokens, wrong, once = 0, None, set()
+        for ticket in tickets:
+            sample = self._open.get(ticket)
+            if sample is None or ticket in once:
+                told = f"ticket {ticket}" if sample is None else f"{sample}"
+                wrong = f"{told} is trained on more often than the {self.iterations} passes that are due"
+                continue
+            once.add(ticket)
+            tokens += 0 if sample.left_out == "masked" else sample.tokens
+            self._pending.append(ticket)
+        return tokens, wrong
+
+    def commit(self, applied: bool = True) -> None:
+        """An optimiser step has taken up what was consumed since the last one (not `applied`: it was skipped)."""
+        for ticket in self._pending:
+            sample = self._open.get(ticket)
+            if sample is None:
+                continue  # consumed too often; `consume` said so
+            sample.passes += 1
+            if not sample.counted and applied:
+                self._count(sample, sample.left_out)
+            if sample.passes >= self.iterations:
+                if not sample.counted:
+                    self._count(sample, "overflow")
+                del self._open[ticket]
+        self._pending.clear()
+
+    def _count(self, sample: Sample, reason: str | None) -> None:
+        sample.counted = True
+        if reason is None:
+            self.trained += 1
+            self.trained_tokens += sample.tokens
+        else:
+            self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def imbalance(self, micro_step: int, every: int, buffered: Sequence[Sequence[int]]) -> str | None:
+        """What is wrong between two optimiser steps; None = nothing.
+
+        Args:
+            micro_step: training passes so far by TRL's own count.
+            every: micro-batches of one generation.
+            buffered: tickets of TRL's micro-batches of the last generation, as it holds them.
+        """
+        if self.issued != self.finished:
+            return f"{self.issued} completions were asked for and {self.finished} came back"
+        dropped = sum(self.dropped.values())
+        if self.finished != self.trained + dropped + self.waiting:
+            return (
+                f"{self.finished} completions came back, but {self.trained} trained on + {dropped} dropped + "
+                f"{self.waiting} waiting are {self.trained + dropped + self.waiting}"
+            )
+        if self.micro_batches != micro_step:
+            return f"{self.micro_batches} micro-batches went through training, and TRL counts {micro_step}"
+        due = -(-micro_step // (every * self.iterations))
+        if self.generations != due:
+            return f"{self.generations} generations were made where {micro_step} micro-batches need {due}"
+        return self._beside_the_buffer(micro_step % (every * self.iterations), every, buffered)
+
+    def _beside_the_buffer(self, at: int, every: int, buffered: Sequence[Sequence[int]]) -> str | None:
+        """Each open completion is in TRL's buffer, with the number of passes that its place there implies."""
+        if at == 0:
+            if not self._open:
+                return None
+            return f"{next(iter(self._open.values()))} was sampled, and training passed over it"
+        held: dict[int, int] = {}
+        for j, tickets in enumerate(buffered):
+            for ticket in tickets:
+                held[ticket] = at // every + (j < at % every)
+        for ticket, sample in self._open.items():
+            if ticket not in held:
+                return f"{sample} was sampled, and the trainer no longer holds it"
+            if held[ticket] != sample.passes:
+                return f"{sample} has had {sample.passes} passes where its place in the batch says {held[ticket]}"
+        strangers = [t for t, passes in held.items() if passes < self.iterations and t not in self._open]
+        return f"the trainer holds ticket {strangers[0]}, which was never given out" if strangers else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data (JSON). Call it between two optimiser steps."""
+        kept = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return {**kept, "dropped": dict(self.dropped), "open": {str(k): asdict(s) for k, s in self._open.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if name not in ("open", "iterations"):
+                setattr(self, name, dict(value) if isinstance(value, dict) else value)
+        self._open = {int(k): Sample(**s) for k, s in state["open"].items()}
+        self._pending.clear()

@@ -1,0 +1,142 @@
+"""After each sync: does the engine serve the weights that the trainer holds?
+
+The engine is asked for a few tokens of one fixed prompt, and the trainer's own forward pass says how likely they are, with
+its adapter and without. Where the adapter makes a difference, the engine must be on its side of it. The tokens are drawn
+at a high temperature with a fixed seed: log-probs of the surest tokens are near 0 under any weights, so that a greedy
+answer of a sharp policy would compare nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rollouts.records import Completion, Engine, Sampling
+
+TEMPERATURE = 2.0
+PROMPT_TOKENS = 256
+"""Longer prompts are cut here: where the tokens come from does not matter, only that both sides see the same."""
+TOKENS = {True: 2, False: 4}
+"""Tokens asked for, by `engine.same_numerics`: with the trainer's own module little can go astray."""
+
+TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
+"""Largest mean difference in nats a token.
+
+bfloat16 keeps 8 bits, so logits of 16 to 32 are rounded by up to 0.06 on each side, on top of what the layers before add;
+the spread measured on a 0.5B model is 0.05 a token, and this is five of those. float16 keeps 11 bits: an eighth. float32
+on a CPU comes to 1e-6 (measured); on a GPU its products may be TF32, which keeps as many bits as float16.
+"""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Mean absolute differences of log-probs over the probe's tokens, nats."""
+
+    engine: float
+    """Engine against trainer."""
+    without: float | None
+    """Engine against trainer without its adapter; None: there is no adapter."""
+    effect: float | None
+    """Trainer with its adapter against trainer without."""
+
+
+@dataclass
+class Parity:
+    """The comparison, and what earlier ones have taught about this engine's rounding.
+
+    Args:
+        tolerance: nats a token.
+    """
+
+    engine: Engine
+    prompt: list[int]
+    seed: int
+    tolerance: float
+    noise: float = 0.0
+    """The largest difference to the nearer of the two hypotheses (adapter there, adapter missing) so far: rounding, if
+    the engine serves either."""
+    last: Gap | None = None
+
+    def ask(self) -> tuple[list[int], list[float]]:
+        """The engine's tokens and log-probs."""
+        count = TOKENS[self.engine.same_numerics]
+        made: Completion = self.engine.generate(
+            [self.prompt], Sampling(temperature=TEMPERATURE, max_tokens=count), [self.seed]
+        )[0]
+        return made.ids, made.logprobs
+
+    def compare(self, model: Any, ids: Sequence[int], logprobs: Sequence[float]) -> Gap:
+        """Against `model`, the trainer's live module in evaluation mode."""
+        engine = torch.tensor(logprobs, dtype=torch.float32)
+        on = score(model, self.prompt, ids, TEMPERATURE)
+        if not hasattr(model, "disable_adapter"):
+            return Gap(distance(engine, on), None, None)
+        trained = [(p, p.requires_grad) for p in model.parameters()]
+        with model.disable_adapter():
+            off = score(model, self.prompt, ids, TEMPERATURE)
+        for parameter, flag in trained:  # PEFT makes all of the adapter trainable again, also what someone froze
+            if parameter.requires_grad != flag:
+                parameter.requires_grad_(flag)
+        return Gap(distance(engine, on), distance(engine, off), distance(on, off))
+
+    def judge(self, gap: Gap) -> str | None:
+        """What is wrong; None = nothing."""
+        self.last = gap
+        # NaN is no parity either.
+        far = not gap.engine <= self.tolerance
+        if gap.without is not None and gap.effect is not None:
+            rounding = max(self.noise, self.tolerance / 10)
+            if gap.without < gap.engine and (far or gap.effect > 4 * rounding):
+                return (
+                    f"its log-probs are {gap.engine:.3g} nats a token from the trainer's and {gap.without:.3g} from those "
+                    "of the trainer without its adapter: the adapter was not delivered, or is not used"
+                )
+            self.noise = max(self.noise, min(gap.engine, gap.without, self.tolerance))
+        if not far:
+            return None
+        return (
+            f"its log-probs are {gap.engine:.3g} nats a token from the trainer's, allowed are {self.tolerance:g}: it serves "
+            "other weights (another base model or revision, an older version), or reckons in another dtype"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        last = self.last
+        return {"noise": self.noise, "last": None if last is None else [last.engine, last.without, last.effect]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.noise = float(state["noise"])
+        self.last = None if state["last"] is None else Gap(*state["last"])
+
+
+def score(model: Any, prompt: Sequence[int], ids: Sequence[int], temperature: float) -> Tensor:
+    """The model's log-probs of `ids` after `prompt`, shape (len(ids),), float32, nats, on the CPU."""
+    device = next(model.parameters()).device
+    together = torch.tensor([[*prompt, *ids]], dtype=torch.long, device=device)
+    with torch.no_grad():
+        logits = model(input_ids=together, use_cache=False, **_only(model, len(ids) + 1)).logits[0, -len(ids) - 1 : -1]
+    each = torch.log_softmax(logits.float() / temperature, dim=-1)
+    return each.gather(-1, together[0, -len(ids) :, None]).squeeze(-1).cpu()
+
+
+def _only(model: Any, last: int) -> dict[str, int]:
+    """The argument that spares a model the logits of all but the `last` positions, where it knows one."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return {"logits_to_keep": last} if "logits_to_keep" in inspect.signature(inner.forward).parameters else {}
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().mean().item()
+
+
+def tolerance(setting: float | None, dtype: str, same_numerics: bool) -> float:
+    """`watch.parity`, or what the coarser of the two sides' dtypes allows."""
+    if setting is not None:
+        return setting
+    if dtype == "float32" and not same_numerics and torch.cuda.is_available():
+        return TOLERANCE["float16"]
+    return TOLERANCE[dtype]
