@@ -37,7 +37,7 @@ def train(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, terminated)
     world = join_world()
 
-    from posttrain import assemble, bookkeeping
+    from posttrain import assemble, bookkeeping, preflight
     from posttrain.evaluation import BENCHMARKS
     from posttrain.recipe.check import check
     from posttrain.schedule import Schedule
@@ -52,6 +52,7 @@ def train(words: list[str]) -> None:
         schedule = Schedule(recipe, run, parts)
         parts.callbacks.extend(schedule.callbacks())
         trainer = assemble.trainer(kind, parts)
+        preflight.run(trainer, parts, world, "off" if launch.no_preflight else recipe.preflight)
         schedule.evaluate(trainer, "before")
         try:
             trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)

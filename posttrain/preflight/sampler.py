@@ -8,10 +8,11 @@ from posttrain.preflight.probe import Scored
 from posttrain.preflight.rows import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene, few
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
-"""Largest mean of |engine - trainer|, in nats a token. In float32 two implementations differ by rounding alone (vLLM's CPU
-build from PEFT: 1e-6 here, kernels of a GPU with TF32 up to some 1e-4). In bfloat16 a standard deviation of 0.05 a token is
-usual (huggingface/trl#6789), so a mean of 0.04; a wrong adapter, template or temperature is far above either."""
+TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
+"""Largest mean of |engine - trainer|, in nats a token; the single token may be ten times as far off. In float32 two
+implementations differ by rounding alone (vLLM's CPU build from PEFT by 1e-6). In bfloat16 a spread of 0.05 a token is usual
+(huggingface/trl#6789), of single tokens up to 1."""
+OUTLIER = 10.0
 
 
 def is_ours(scene: Scene) -> Finding:
@@ -50,18 +51,22 @@ def agree(scene: Scene) -> Finding:
     told = (
         f"{len(scored)} rollouts, {len(gaps)} tokens: |engine - trainer| {mean:.2g} nats a token, at most {most:.2g}"
     )
-    if mean <= limit:
+    if mean <= limit and most <= OUTLIER * limit:
         return good(told)
-    return bad(f"{told}, allowed {limit:g}", _looks_like(scene, mean, limit))
+    return bad(f"{told}; allowed {limit:g}, and {OUTLIER * limit:g} at most", _looks_like(scene, mean, limit))
 
 
 def tolerance(scene: Scene) -> float:
     """The recipe's `watch.parity`, else by the type that is computed in."""
     if scene.recipe.watch.parity is not None:
         return scene.recipe.watch.parity
+    import torch
+
     args = scene.trainer.args
-    autocast = "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"
-    return max(TOLERANCE[scene.recipe.model.dtype], TOLERANCE[autocast])
+    computed = [scene.recipe.model.dtype, "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32"]
+    if torch.cuda.is_available() and not scene.parts.engine.same_numerics:
+        computed.append("float16")  # products of float32 may be TF32 there, which keeps as many bits
+    return max(TOLERANCE[dtype] for dtype in computed)
 
 
 def _gaps(theirs: list[float], one: Scored) -> list[float]:
@@ -78,8 +83,11 @@ def _looks_like(scene: Scene, mean: float, limit: float) -> str:
     model = scene.trainer.model
     if adapters.is_peft(model):
         rollouts = [one.rollout for one in scene.probe.scored]
+        trained = [(p, p.requires_grad) for p in model.parameters()]
         with model.disable_adapter():
             bare = probe.logprobs(scene.trainer, rollouts)
+        for parameter, flag in trained:  # PEFT makes all of the adapter trainable again, also what someone froze
+            parameter.requires_grad_(flag)
         gaps = [g for r, ours in zip(rollouts, bare, strict=True) for g in _gaps(r.logprobs, Scored(r, ours))]
         without = sum(gaps) / len(gaps)
         if without <= limit < mean:
