@@ -332,6 +332,33 @@ def _render(manifest: Manifest) -> str:
     return json.dumps({**record, "seal": digest}, indent=1, allow_nan=False) + "\n"
 
 
+def _is_shaped(manifest: Manifest) -> bool:
+    """True if every value is of its kind: a manifest can be written by anyone."""
+
+    def number(value: Any, *kinds: type) -> bool:
+        return isinstance(value, kinds) and not isinstance(value, bool)
+
+    def facts(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and set(value) == {"size", "digest"}
+            and number(value["size"], int)
+            and isinstance(value["digest"], str | None)
+        )
+
+    return (
+        number(manifest.step, int)
+        and number(manifest.world, int)
+        and number(manifest.created, int, float)
+        and (manifest.metric is None or number(manifest.metric, int, float))
+        and isinstance(manifest.reason, str)
+        and isinstance(manifest.weights, str)
+        and isinstance(manifest.ledger, dict)
+        and isinstance(manifest.files, dict)
+        and all(map(facts, manifest.files.values()))
+    )
+
+
 def _read(folder: Path) -> Manifest | str:
     """The manifest alone, or what is wrong with it; the files that it lists are not looked at."""
     try:
@@ -348,8 +375,8 @@ def _read(folder: Path) -> Manifest | str:
         manifest = Manifest(folder=folder, **record)
         fits = _render(manifest).encode() == text
         match = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-        if not fits or match is None or int(match[1]) != manifest.step:
+        if not fits or not _is_shaped(manifest) or match is None or int(match[1]) != manifest.step:
             return f"{MANIFEST} was altered"
-    except (ValueError, TypeError, KeyError, RecursionError, AttributeError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return f"{MANIFEST} was altered"
     return manifest

@@ -7,7 +7,12 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,6 +109,33 @@ def test_a_byte_altered_anywhere_leaves_it_not_whole(pristine, data):
 ).map(lambda v: json.dumps(v).encode())))  # fmt: skip
 def test_a_manifest_of_anything_never_fails_and_is_never_whole(pristine, content):
     assert not damaged(pristine, checkpoints.MANIFEST, content)
+
+
+ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3), st.just([]),
+                     st.just({}), st.just({"x": []}), st.just({"x": {"size": None, "digest": None}}),
+                     st.just({"../../x": {"size": 0, "digest": "no"}}))  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    facts=st.dictionaries(
+        st.sampled_from(["world", "created", "files", "weights", "ledger", "metric", "reason"]), ANYTHING
+    )
+)
+def test_a_well_sealed_manifest_of_anything_never_fails(pristine, facts):
+    """Whoever makes a checkpoint can seal what he likes; nothing that he writes there leads to more than a refusal."""
+    made = checkpoints.whole(pristine)
+    forged = checkpoints._render(replace(made, **facts)).encode()
+    path = pristine / checkpoints.MANIFEST
+    kept = path.read_bytes()
+    try:
+        path.write_bytes(forged)
+        found = checkpoints.examine(pristine)
+    finally:
+        path.write_bytes(kept)
+    assert isinstance(found, str) or isinstance(found, checkpoints.Manifest)
+    if isinstance(facts.get("files"), dict) and facts["files"]:
+        assert isinstance(found, str)
 
 
 def test_a_manifest_of_another_step_does_not_fit(run):
@@ -323,3 +355,54 @@ def test_a_damaged_result_measures_nothing(run, text):
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert checkpoints.measure(run, "a", 5) is None
+
+
+SAVES = """
+import os, sys
+from posttrain import checkpoints
+from posttrain.rundir import RunDir
+run = RunDir(sys.argv[1])
+checkpoints.sweep(run)
+found = checkpoints.newest(run)
+step = found.step if found else 0
+print("from", step, flush=True)
+while True:
+    step += 1
+    folder = checkpoints.folder_of(run, step)
+    folder.mkdir(parents=True)
+    for i in range(4):
+        (folder / f"part-{i}.safetensors").write_bytes(bytes([step % 256]) * 50_000)
+    checkpoints.seal(folder, step=step, metric=(step * 7 % 11) / 10)
+    print("sealed", step, flush=True)
+    checkpoints.rotate(run, keep=2, keep_best=1)
+"""
+
+
+def test_killed_at_any_moment_what_was_sealed_is_found_again(run):
+    """A process that saves and rotates without pause is killed a dozen times, at random moments."""
+    random = Random(0)
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVES, str(run.root)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("from ")
+        time.sleep(random.uniform(0, 0.15))
+        process.kill()
+        lines = process.stdout.read().split("\n")
+        process.wait()
+        said = [int(line.split()[1]) for line in lines[:-1] if line.startswith("sealed")]
+        found = checkpoints.newest(run)
+        if said:
+            assert found is not None
+            assert found.step in (said[-1], said[-1] + 1)
+        if found is not None:
+            content = {(found.folder / name).read_bytes() for name in found.files}
+            assert content == {bytes([found.step % 256]) * 50_000}
+            assert len(found.files) == 4
+    assert found is not None
+    assert found.step > 12
+    checkpoints.sweep(run)
+    assert all(checkpoints.whole(path) for _, path in checkpoints.all_of(run))
+    assert not list(run.checkpoints.glob("damaged-*"))
