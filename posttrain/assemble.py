@@ -182,3 +182,8 @@ def trainer(kind: Any, parts: Parts) -> Any:
         return kind.build(parts)
     except (ValueError, NotImplementedError) as error:
         raise Mistake(f"trainer.args: TRL refuses these settings: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        # transformers' trackers say so when they are constructed: "... requires ... to be installed. Run ..."
+        if not parts.recipe.run.report_to or "install" not in str(error):
+            raise
+        raise Mistake(f"run.report_to: {' '.join(str(error).split())[:240]}") from error
