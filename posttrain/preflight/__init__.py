@@ -132,6 +132,9 @@ def _online(scene: Scene) -> list[Row]:
     finally:
         for judge in judges:
             judge.close()
+        if hasattr(scene.parts.engine, "forget"):
+            # What it still knows of these prompts would be taken from its cache later on, and computed in other pieces.
+            scene.parts.engine.forget()
 
 
 def _judged(scene: Scene, judges: Sequence[judging.Judge], first: int) -> list[list[float | None]]:

@@ -157,6 +157,11 @@ class VLLMEngine:
             self._swap(policy)
         self.version = policy.version
 
+    def forget(self) -> None:
+        """Empty the prefix cache, so that what comes next is computed as if nothing had been asked before."""
+        if self._llm is not None:
+            self._llm.reset_prefix_cache()
+
     def close(self) -> None:
         """End vLLM and give its memory back. Twice is harmless."""
         llm, self._llm, self._adapter = getattr(self, "_llm", None), None, None

@@ -162,6 +162,20 @@ class VLLMServerEngine:
         self._run(self._follow(publish), 3 * self.pool.admit_timeout)
         self.version = policy.version
 
+    @property
+    def max_len(self) -> int:
+        """Prompt and completion together, tokens: the model's, or less where a server was started with less."""
+        return self._max_len
+
+    def foreign(self) -> list[str]:
+        """Names of the adapters of other runs of ours that the servers hold now, sorted."""
+
+        async def ask() -> list[str]:
+            lists = await asyncio.gather(*(self._served(server) for server in self.pool.alive))
+            return sorted({n for names in lists for n in names if n.startswith(adapters.PREFIX) and not self._ours(n)})
+
+        return self._run(ask(), self.pool.admit_timeout)
+
     def close(self) -> None:
         """Take this run's adapters off the servers (those that this process put there). Twice is harmless."""
         if self._closed:

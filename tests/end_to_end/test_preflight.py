@@ -1,0 +1,167 @@
+"""The checks in whole runs: they stop one that is wrong, and leave one that is right exactly as it would have been."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+KEY = "only-for-tests"
+SMALL = ("data.train.with={n: 64}", "trainer.args.max_steps=3", "trainer.args.num_generations=8", "evaluation=[]")
+TIMES = ("time", "step_time", "train_runtime")
+
+
+def left(ended):
+    """Weights, metrics but for times, rollouts."""
+    assert ended.code == 0, ended.err[-3000:]
+    metrics = [
+        {k: v for k, v in m.items() if not k.startswith(TIMES) and "per_second" not in k}
+        for m in ended.lines("metrics.jsonl")
+    ]
+    key = lambda r: (r["step"], r["row_id"], r["sample"])  # noqa: E731
+    return (
+        (ended.run / "adapter" / "adapter_model.safetensors").read_bytes(),
+        metrics,
+        sorted(ended.rollouts(), key=key),
+    )
+
+
+def test_two_processes_are_the_same_with_and_without(launch, recipes):
+    words = (*SMALL, "trainer.args.per_device_train_batch_size=16", "adapter.lora_dropout=0.1")
+    checked = launch(recipes / "arithmetic_grpo.yaml", *words, name="checked", processes=2)
+    plain = launch(recipes / "arithmetic_grpo.yaml", *words, "preflight=off", name="plain", processes=2)
+    assert left(checked) == left(plain)
+    told = checked.json("preflight.json")
+    assert all(c["ok"] is not False for c in told["checks"])
+    (compared,) = [c["looked"] for c in told["checks"] if c["name"] == "log-probs"]
+    assert compared.startswith("8 rollouts")
+    assert checked.out.count("preflight: ") == 1
+    assert plain.json("preflight.json")["checks"] == []
+
+
+def test_a_wrong_run_ends_before_its_first_step(launch, recipes):
+    words = (*SMALL, "trainer.args.per_device_train_batch_size=16", "rollouts.sampling.max_tokens=10")
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words, processes=2)
+    said = ended.err.split("posttrain: ")[1]
+    assert said.startswith("preflight failed\n")
+    assert "probe: length: 64 of 64 rollouts cut at 10 tokens; raise rollouts.sampling.max_tokens" in said
+    assert "Traceback" not in said.split("torch.distributed")[0].split("E1")[0]
+    assert ended.json("status.json")["state"] == "failed"
+    assert not (ended.run / "metrics.jsonl").exists()
+    warned = launch(
+        recipes / "arithmetic_grpo.yaml", *words, "preflight=warn", "trainer.args.max_steps=1", name="warned"
+    )
+    assert warned.code == 0, warned.err[-3000:]
+    assert "✗" in warned.out
+    skipped = launch(
+        recipes / "arithmetic_grpo.yaml", *words, "--no-preflight", "trainer.args.max_steps=1", name="off"
+    )
+    assert skipped.code == 0, skipped.err[-3000:]
+    assert "preflight: switched off" in skipped.out
+
+
+@pytest.mark.vllm
+def test_vllm_in_process_is_the_same_with_and_without(launch, recipes):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    words = (*SMALL, "trainer.args.per_device_train_batch_size=16")
+    checked = launch(recipes / "arithmetic_grpo_vllm.yaml", *words, name="checked")
+    plain = launch(recipes / "arithmetic_grpo_vllm.yaml", *words, "preflight=off", name="plain")
+    assert left(checked) == left(plain)
+    assert {c["name"] for c in checked.json("preflight.json")["checks"] if c["ok"]} >= {"engine", "log-probs"}
+
+
+@pytest.fixture
+def server(recipes, tmp_path, monkeypatch):
+    """One real vLLM server: its URL."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from posttrain import serve
+    from posttrain.recipe import load
+
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{s.getsockname()[1]}"
+    loaded = load(recipes / "arithmetic_grpo.yaml", [engine(url)])
+    environment = {**os.environ, **serve.environment(loaded, on_cpu=True), "VLLM_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
+    log = (tmp_path / "server.log").open("wb")
+    process = subprocess.Popen(
+        serve.command(loaded, on_cpu=True), env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 240
+        while time.monotonic() < until and process.poll() is None:
+            with suppress(OSError):
+                ask(url, "health")
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail((tmp_path / "server.log").read_text()[-3000:])
+        yield url
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+
+def engine(url: str) -> str:
+    return f'rollouts.engine={{use: vllm-server, with: {{urls: ["{url}"], timeout: 60}}}}'
+
+
+def ask(url: str, path: str, body: dict | None = None) -> str:
+    request = urllib.request.Request(
+        f"{url}/{path}", headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+        data=None if body is None else json.dumps(body).encode(),
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.vllm
+def test_a_vllm_server(launch, recipes, server, tmp_path):
+    words = (*SMALL, "trainer.args.per_device_train_batch_size=8", engine(server), "trainer.args.max_steps=2")
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words, processes=2)
+    assert ended.code == 0, ended.err[-3000:]
+    told = {c["name"]: c for c in ended.json("preflight.json")["checks"]}
+    assert all(c["ok"] is not False for c in told.values())
+    assert told["engine"]["looked"].startswith("VLLMServerEngine, shared with other processes")
+    assert told["log-probs"]["looked"].startswith("8 rollouts")
+    # Another run's adapter comes while this engine is already in use.
+    foreign = Path(ended.run / "adapter")
+    found = foreign_adapter(server, recipes, tmp_path, foreign)
+    assert found.ok is False
+    assert "holds 1 adapter(s) of another run: posttrain-theirs-v3-0123456789ab" in found.looked
+    assert "takeover" in found.mend
+
+
+def foreign_adapter(url: str, recipes: Path, tmp_path: Path, adapter: Path):
+    from contextlib import ExitStack
+
+    from accelerate import PartialState
+
+    from posttrain import assemble
+    from posttrain.preflight import sampler
+    from posttrain.preflight.scene import Scene
+    from posttrain.recipe import load
+    from posttrain.rundir import RunDir
+
+    recipe = load(
+        recipes / "arithmetic_grpo.yaml", [*SMALL, engine(url), "run.name=mine", f"run.directory={tmp_path}"]
+    )
+    (tmp_path / "mine").mkdir()
+    with ExitStack() as stack:
+        parts = assemble.parts(recipe, RunDir(tmp_path / "mine"), stack)
+        trainer = assemble.trainer(assemble.trainer_class(recipe), parts)
+        scene = Scene(trainer, parts, PartialState(cpu=True), online=True)
+        assert sampler.is_ours(scene).ok
+        ask(url, "v1/load_lora_adapter", {"lora_name": "posttrain-theirs-v3-0123456789ab", "lora_path": str(adapter)})
+        return sampler.is_ours(scene)
