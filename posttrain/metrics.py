@@ -285,6 +285,9 @@ METRICS: dict[str, Metric] = {
     ),
     "train_tokens_per_second": Metric("Tokens a second over the run", "tokens ÷ seconds of the loop", "1/s", "up"),
     "train_loss": Metric("Training loss over the run", "mean of the loss over all steps"),
+    "checkpoints/failed": Metric(
+        "Checkpoints that the disk did not take", "cumulative in this launch; logged from the first on", "", "down"
+    ),
     "total_flos": Metric(
         "Estimated floating-point operations", "6 × parameters × tokens, as transformers estimates it", "FLOP"
     ),

@@ -30,6 +30,8 @@ class MetricsFile(TrainerCallback):
         )
         numbers = {k.removeprefix("eval_"): v for k, v in logs.items() if isinstance(v, int | float) or v is None}
         finite = {k: v if v is None or math.isfinite(v) else None for k, v in numbers.items()}
+        if self.parts.failed_saves:
+            finite["checkpoints/failed"] = self.parts.failed_saves
         self.parts.run.check()
         append_line(self.parts.run.metrics, {"step": state.global_step, "phase": phase, "time": time.time(), **finite})
 

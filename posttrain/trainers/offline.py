@@ -1,6 +1,7 @@
 """What SFT and DPO share: no rollouts while they train, but the same log, run directory and evaluation.
 
-A mixin in front of a TRL trainer; it overrides `training_step` alone, to time it and to look at the loss.
+A mixin in front of a TRL trainer; it overrides `training_step`, to time it and to look at the loss, and `_save_checkpoint`
+(of `Saving`), to seal checkpoints, rotate them, and survive a full disk.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from posttrain.trainers.follow import Follower
 from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import callbacks, connect
 from posttrain.trainers.parts import Parts
+from posttrain.trainers.saving import Saving
 
 
-class Offline:
+class Offline(Saving):
     """Shared by the trainers that learn from a fixed data set."""
 
     parts: Parts

@@ -2,7 +2,8 @@
 
 A mixin in front of a TRL trainer. It overrides, each for one reason:
 - `_generate_and_score_completions`: keep the rows beside the prompts; record rollouts with their advantages;
-- `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants.
+- `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants;
+- `_save_checkpoint` (of `Saving`): seal it, rotate, survive a full disk.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import connect
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.record import Recorder
+from posttrain.trainers.saving import Saving
 from posttrain.trainers.scorer import Scorer
 
 
-class Online:
+class Online(Saving):
     """State and overrides shared by the trainers that sample from the policy while they train."""
 
     parts: Parts

@@ -37,6 +37,8 @@ class Parts:
     callbacks: list[Any] = field(default_factory=list)
     invariants: bool = True
     """False: nothing is checked while the run goes on. For measuring what the checks cost; no recipe can say so."""
+    failed_saves: int = 0
+    """Checkpoints that the disk did not take."""
     follower: Follower | None = None
     """Set by the trainer: keeps the engine at the trainer's version."""
     stack: ExitStack = field(default_factory=ExitStack)

@@ -15,6 +15,7 @@ SURFACE = {
         "_get_per_token_logps_and_entropies": ["model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"],
         "_compute_loss": ["model", "inputs"],
         "_get_train_sampler": ["dataset"],
+        "_save_checkpoint": ["model", "trial"],
     },
     "RLOOTrainer": {
         "_generate_and_score_completions": ["inputs"],
@@ -23,9 +24,10 @@ SURFACE = {
         "_get_per_token_logps_and_entropies": ["model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"],
         "_prepare_inputs": ["generation_batch"],
         "training_step": ["model", "inputs", "num_items_in_batch"],
+        "_save_checkpoint": ["model", "trial"],
     },
-    "SFTTrainer": {"training_step": []},
-    "DPOTrainer": {"training_step": []},
+    "SFTTrainer": {"training_step": [], "_save_checkpoint": ["model", "trial"]},
+    "DPOTrainer": {"training_step": [], "_save_checkpoint": ["model", "trial"]},
 }
 
 

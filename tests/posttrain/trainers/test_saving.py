@@ -1,0 +1,102 @@
+"""Checkpoints of real trainers on a real small disk."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from transformers import TrainerCallback
+
+from posttrain import checkpoints
+from posttrain.imports import load_object
+from posttrain.rundir import RunDir
+from posttrain.trainers import TRAINERS
+
+
+def trainer_of(built):
+    return load_object(TRAINERS[built.recipe.trainer.algorithm]).build(built)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 8 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or os.system(f"mount -t tmpfs -o size=8m tmpfs {place} 2>/dev/null"):
+        pytest.skip("needs the right to mount a small file system")
+    yield place
+    os.system(f"umount -l {place}")
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_checkpoints_are_sealed_and_rotated(parts, algorithm):
+    built = parts(algorithm=algorithm, args={"max_steps": 5}, checkpoints={"every": 1, "keep": 2})
+    trainer_of(built).train()
+    assert [step for step, _ in checkpoints.all_of(built.run)] == [4, 5]
+    found = checkpoints.newest(built.run)
+    assert (found.step, found.world, found.reason) == (5, 1, "schedule")
+    assert {"adapter_model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"} <= set(found.files)
+
+
+def test_the_best_by_a_metric_stays(parts):
+    scores = iter([0.1, 0.9, 0.3, 0.2, 0.4])
+    now = {}
+
+    def told(completions, trainer_state, **_):
+        step = trainer_state.global_step
+        if step not in now:
+            now[step] = next(scores)
+        return [now[step]] * len(completions)
+
+    built = parts(rewards=[told], args={"max_steps": 5},
+                  checkpoints={"every": 1, "keep": 1, "keep_best": 1, "metric": "reward"})  # fmt: skip
+    trainer_of(built).train()
+    kept = {m.step: m.metric for m in map(checkpoints.whole, (p for _, p in checkpoints.all_of(built.run)))}
+    assert kept == {2: pytest.approx(0.9), 5: pytest.approx(0.4)}
+
+
+class Filled(TrainerCallback):
+    """Fills the disk after one step, and makes room after another."""
+
+    def __init__(self, place, full_after: int, free_after: int):
+        self.file = place / "filler"
+        self.when = (full_after, free_after)
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.when[0]:
+            free = os.statvfs(self.file.parent)
+            self.file.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - 64 * 1024)))
+        if state.global_step == self.when[1]:
+            self.file.unlink()
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(parts, disk, caplog):
+    built = parts(args={"max_steps": 6}, checkpoints={"every": 2})
+    built.run = RunDir.claim(str(disk), "x")
+    built.arguments["output_dir"] = str(built.run.checkpoints)
+    trainer = trainer_of(built)
+    trainer.add_callback(Filled(disk, full_after=3, free_after=5))
+    trainer.train()
+    assert [step for step, _ in checkpoints.all_of(built.run)] == [2, 6]
+    assert checkpoints.newest(built.run).step == 6
+    assert (
+        "the checkpoint of step 4 was not saved: the disk is full; the one of step 2 stays, the next try is in 2 steps"
+        in caplog.text
+    )
+    lines = [json.loads(line) for line in built.run.metrics.read_text().splitlines()]
+    assert [r["step"] for r in lines if r["phase"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert [r.get("checkpoints/failed") for r in lines if r["phase"] == "train"] == [None, None, None, None, 1, 1]
+
+
+def test_another_error_while_saving_is_not_swallowed(parts):
+    built = parts(args={"max_steps": 1}, checkpoints={"every": 1})
+    trainer = trainer_of(built)
+
+    def broken(folder):
+        raise ValueError("not the disk")
+
+    trainer.write_parts = broken
+    with pytest.raises(ValueError, match="not the disk"):
+        trainer.train()
+    assert checkpoints.newest(built.run) is None
