@@ -22,6 +22,7 @@ from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_
 from posttrain.evaluation.results import RESULT, SAMPLES, Result, by_item, load_samples, mend_tail
 from posttrain.rundir import append_line
 from rewards.grading import GRADER, Verdict
+from rollouts import pulse
 from rollouts.prompts import encode
 from rollouts.records import Completion, Engine, Prompt, Sampling
 from rollouts.seeds import derive
@@ -111,6 +112,7 @@ def evaluate(
             lines = task.ask(todo[start : start + chunk], digest)
             for line in lines:
                 append_line(folder / SAMPLES, line)
+                pulse.beat()
             kept += lines
             update(kept)
     result = Result(

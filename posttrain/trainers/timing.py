@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rollouts import pulse
+
 PHASES = ("generation", "rewards", "logprobs", "training", "sync", "other")
 
 
@@ -17,6 +19,12 @@ class Timer:
         self._spent: dict[str, float] = defaultdict(float)
         self._stack: list[str] = []
         self._mark = self._start = time.perf_counter()
+
+    @property
+    def phase(self) -> str:
+        """The phase that is under way; `other` between phases. Any thread may ask."""
+        stack = self._stack[-1:]
+        return stack[0] if stack else "other"
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -29,6 +37,7 @@ class Timer:
             self._stack.pop()
 
     def _tick(self) -> None:
+        pulse.beat()
         now = time.perf_counter()
         if self._stack:
             self._spent[self._stack[-1]] += now - self._mark

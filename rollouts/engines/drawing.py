@@ -26,6 +26,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from rollouts import pulse
 from rollouts.records import Sampling
 
 GREEDY_BELOW = 1e-5
@@ -87,6 +88,7 @@ class Draw(LogitsProcessor):
             # NaN logits end beyond the last token; the caller sees their log-prob and says so.
             tokens = torch.searchsorted(cumulative, aim, right=True).clamp_(max=scores.shape[-1] - 1)
         self.drawn.append(logprobs.gather(-1, tokens).squeeze(-1))
+        pulse.beat()
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
 
     def _without_padding(self, input_ids: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from rollouts import pulse
 from rollouts.records import EngineError
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,9 @@ class Pool:
             pause = 0.0
             try:
                 async with asyncio.timeout(self.timeout):
-                    return await task
+                    answer = await task
+                pulse.beat()
+                return answer
             except ServerFault as fault:
                 failures.append(f"{server.url}: {fault}")
                 self.take_out(server, str(fault))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rollouts import pulse
 from rollouts.engines import adapters
 from rollouts.engines.limits import room
 from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling
@@ -135,7 +136,7 @@ class VLLMEngine:
                     [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompt_ids],
                     [self._parameters(sampling, seed, limit) for seed, limit in zip(seeds, limits, strict=True)],
                     lora_request=self._adapter,
-                    use_tqdm=False,
+                    use_tqdm=_Bar,
                 )
             except Exception as error:
                 raise EngineError(f"{ENGINE}: generation failed: {_line(error)}") from error
@@ -254,6 +255,32 @@ def _check_options(more: Mapping[str, Any], known: set[str]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             raise EngineError(f'{ENGINE}: vLLM has no argument "{name}"{hint}')
+
+
+class _Bar:
+    """Stands where vLLM would show a progress bar: what it is told of is not shown but counted, so that a long batch is not
+    taken for a standstill."""
+
+    def __init__(self, items: Iterable[Any] = (), **_: Any):
+        self.items = items
+        self.n = 0
+        self.postfix = ""
+        self.format_dict = {"elapsed": 1.0}
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items:
+            pulse.beat()
+            yield item
+
+    def update(self, n: int = 1) -> None:
+        self.n += n
+        pulse.beat()
+
+    def refresh(self) -> None:
+        """Nothing is shown."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _line(error: BaseException) -> str:
