@@ -313,8 +313,9 @@ def _parity(trainer: Any, parts: Any) -> Parity | None:
     coarser = "bfloat16" if getattr(args, "bf16", False) else "float16" if getattr(args, "fp16", False) else None
     dtype = coarser or recipe.model.dtype
     ids = encode(parts.tokenizer, prompt, **dict(recipe.model.template_args))[: parity.PROMPT_TOKENS]
-    limit = parity.tolerance(recipe.watch.parity, dtype, parts.engine.same_numerics)
-    return Parity(parts.engine, ids, derive(recipe.run.seed, "parity"), limit)
+    usual = parity.tolerance(dtype, parts.engine.same_numerics)
+    limit = usual if recipe.watch.parity is None else recipe.watch.parity
+    return Parity(parts.engine, ids, derive(recipe.run.seed, "parity"), limit, rounding=usual / 10)
 
 
 def _first_prompt(parts: Any) -> Any:

@@ -18,7 +18,7 @@ TICKET = "ticket"
 
 @dataclass(slots=True)
 class Sample:
-    """A completion that is still of use: it waits for its first training pass, or for another one."""
+    """A completion of the last generation."""
 
     row_id: str
     sample: int
@@ -59,17 +59,19 @@ class Ledger:
     micro_batches: int = 0
     digest: str = ""
     """Chain over (row, sample, version) of all completions in order: equal in two runs that asked for the same."""
-    _open: dict[int, Sample] = field(default_factory=dict)
-    _pending: list[int] = field(default_factory=list)
+    _held: dict[int, Sample] = field(default_factory=dict)
+    """Ticket -> completion, of the last generation."""
+    _pending: dict[int, int] = field(default_factory=dict)
+    """Ticket -> passes since the last optimiser step."""
 
     @property
     def waiting(self) -> int:
         """Finished, and not yet taken up by an optimiser step."""
-        return sum(not sample.counted for sample in self._open.values())
+        return sum(not sample.counted for sample in self._held.values())
 
     def names(self, tickets: Sequence[int], most: int = 3) -> str:
         """The completions behind tickets, for a message."""
-        told = [str(self._open[t]) for t in tickets if t in self._open]
+        told = [str(self._held[t]) for t in tickets if t in self._held]
         return "; ".join(told[:most]) + (f" and {len(told) - most} more" if len(told) > most else "")
 
     def issue(self, count: int) -> None:
@@ -78,19 +80,13 @@ class Ledger:
 
     def finish(self, samples: Sequence[Sample]) -> tuple[list[int], str | None]:
         """They came back, in order. Gives their tickets, and what is wrong if the generation before is not used up."""
-        wrong = None
-        if self._open:
-            lost = next(iter(self._open.values()))
-            wrong = (
-                f"{lost} was sampled, and training passed over it ({lost.passes} of {self.iterations} passes, "
-                f"{len(self._open)} such completions)"
-            )
+        wrong = self._passed_over()
         chain = hashlib.blake2b(bytes.fromhex(self.digest), digest_size=16)
         for s in samples:
             chain.update(f"{s.row_id}\x1f{s.sample}\x1f{s.version}\n".encode())
         self.digest = chain.hexdigest()
         tickets = list(range(self.finished, self.finished + len(samples)))
-        self._open = dict(zip(tickets, samples, strict=True))
+        self._held = dict(zip(tickets, samples, strict=True))
         self.finished += len(samples)
         self.sampled_tokens += sum(s.tokens for s in samples)
         self.generations += 1
@@ -99,31 +95,27 @@ class Ledger:
     def consume(self, tickets: Iterable[int]) -> tuple[int, str | None]:
         """A training pass over these rows. Gives the tokens that its loss should see, and what is wrong with them."""
         self.micro_batches += 1
-        tokens, wrong, once = 0, None, set()
+        tokens, wrong = 0, None
         for ticket in tickets:
-            sample = self._open.get(ticket)
-            if sample is None or ticket in once:
-                told = f"ticket {ticket}" if sample is None else f"{sample}"
-                wrong = f"{told} is trained on more often than the {self.iterations} passes that are due"
+            sample = self._held.get(ticket)
+            if sample is None:
+                wrong = f"ticket {ticket} is trained on, which is none of the last generation"
                 continue
-            once.add(ticket)
             tokens += 0 if sample.left_out == "masked" else sample.tokens
-            self._pending.append(ticket)
+            self._pending[ticket] = self._pending.get(ticket, 0) + 1
+            if sample.passes + self._pending[ticket] > self.iterations:
+                wrong = f"{sample} is trained on more often than num_iterations ({self.iterations}) says"
         return tokens, wrong
 
     def commit(self, applied: bool = True) -> None:
         """An optimiser step has taken up what was consumed since the last one (not `applied`: it was skipped)."""
-        for ticket in self._pending:
-            sample = self._open.get(ticket)
-            if sample is None:
-                continue  # consumed too often; `consume` said so
-            sample.passes += 1
+        for ticket, passes in self._pending.items():
+            sample = self._held[ticket]
+            sample.passes += passes
             if not sample.counted and applied:
                 self._count(sample, sample.left_out)
-            if sample.passes >= self.iterations:
-                if not sample.counted:
-                    self._count(sample, "overflow")
-                del self._open[ticket]
+            elif not sample.counted and sample.passes >= self.iterations:
+                self._count(sample, "overflow")
         self._pending.clear()
 
     def _count(self, sample: Sample, reason: str | None) -> None:
@@ -155,34 +147,39 @@ class Ledger:
         due = -(-micro_step // (every * self.iterations))
         if self.generations != due:
             return f"{self.generations} generations were made where {micro_step} micro-batches need {due}"
-        return self._beside_the_buffer(micro_step % (every * self.iterations), every, buffered)
+        at = micro_step % (every * self.iterations)
+        return self._passed_over() if at == 0 else self._beside(buffered, at, every)
 
-    def _beside_the_buffer(self, at: int, every: int, buffered: Sequence[Sequence[int]]) -> str | None:
-        """Each open completion is in TRL's buffer, with the number of passes that its place there implies."""
-        if at == 0:
-            if not self._open:
-                return None
-            return f"{next(iter(self._open.values()))} was sampled, and training passed over it"
-        held: dict[int, int] = {}
+    def _passed_over(self) -> str | None:
+        """The generation should be used up: which completion is not?"""
+        lost = [sample for sample in self._held.values() if sample.passes < self.iterations]
+        if not lost:
+            return None
+        return f"{lost[0]} was sampled, and training passed over it ({len(lost)} such completions)"
+
+    def _beside(self, buffered: Sequence[Sequence[int]], at: int, every: int) -> str | None:
+        """Each completion is in TRL's buffer, with as many passes as its place there implies."""
+        passes: dict[int, int] = {}
         for j, tickets in enumerate(buffered):
-            for ticket in tickets:
-                held[ticket] = at // every + (j < at % every)
-        for ticket, sample in self._open.items():
-            if ticket not in held:
+            passes.update(dict.fromkeys(tickets, at // every + (j < at % every)))
+        for ticket, sample in self._held.items():
+            if ticket not in passes:
                 return f"{sample} was sampled, and the trainer no longer holds it"
-            if held[ticket] != sample.passes:
-                return f"{sample} has had {sample.passes} passes where its place in the batch says {held[ticket]}"
-        strangers = [t for t, passes in held.items() if passes < self.iterations and t not in self._open]
-        return f"the trainer holds ticket {strangers[0]}, which was never given out" if strangers else None
+            if passes[ticket] != sample.passes:
+                return f"{sample} has had {sample.passes} passes where its place in the batch says {passes[ticket]}"
+        strangers = passes.keys() - self._held.keys()
+        return (
+            f"the trainer holds ticket {min(strangers)}, which is none of the last generation" if strangers else None
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data (JSON). Call it between two optimiser steps."""
         kept = {k: v for k, v in vars(self).items() if not k.startswith("_")}
-        return {**kept, "dropped": dict(self.dropped), "open": {str(k): asdict(s) for k, s in self._open.items()}}
+        return {**kept, "dropped": dict(self.dropped), "held": {str(k): asdict(s) for k, s in self._held.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            if name not in ("open", "iterations"):
+            if name not in ("held", "iterations"):
                 setattr(self, name, dict(value) if isinstance(value, dict) else value)
-        self._open = {int(k): Sample(**s) for k, s in state["open"].items()}
+        self._held = {int(k): Sample(**s) for k, s in state["held"].items()}
         self._pending.clear()

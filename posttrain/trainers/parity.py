@@ -50,13 +50,15 @@ class Parity:
     """The comparison, and what earlier ones have taught about this engine's rounding.
 
     Args:
-        tolerance: nats a token.
+        tolerance: nats a token that are allowed.
+        rounding: nats a token that rounding alone may come to, before anything was measured.
     """
 
     engine: Engine
     prompt: list[int]
     seed: int
     tolerance: float
+    rounding: float
     noise: float = 0.0
     """The largest difference to the nearer of the two hypotheses (adapter there, adapter missing) so far: rounding, if
     the engine serves either."""
@@ -90,13 +92,13 @@ class Parity:
         # NaN is no parity either.
         far = not gap.engine <= self.tolerance
         if gap.without is not None and gap.effect is not None:
-            rounding = max(self.noise, self.tolerance / 10)
+            rounding = max(self.noise, self.rounding)
             if gap.without < gap.engine and (far or gap.effect > 4 * rounding):
                 return (
                     f"its log-probs are {gap.engine:.3g} nats a token from the trainer's and {gap.without:.3g} from those "
                     "of the trainer without its adapter: the adapter was not delivered, or is not used"
                 )
-            self.noise = max(self.noise, min(gap.engine, gap.without, self.tolerance))
+            self.noise = max(self.noise, min(gap.engine, gap.without))
         if not far:
             return None
         return (
@@ -133,10 +135,8 @@ def distance(a: Tensor, b: Tensor) -> float:
     return (a - b).abs().mean().item()
 
 
-def tolerance(setting: float | None, dtype: str, same_numerics: bool) -> float:
-    """`watch.parity`, or what the coarser of the two sides' dtypes allows."""
-    if setting is not None:
-        return setting
+def tolerance(dtype: str, same_numerics: bool) -> float:
+    """What the coarser of the two sides' dtypes allows."""
     if dtype == "float32" and not same_numerics and torch.cuda.is_available():
         return TOLERANCE["float16"]
     return TOLERANCE[dtype]

@@ -97,6 +97,7 @@ def parts(tiny, tmp_path):
         return built
 
     make.letters = letters
+    make.folder = tmp_path
     yield make
     for built in made:
         built.stack.close()
