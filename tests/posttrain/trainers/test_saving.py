@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 from transformers import TrainerCallback
 
 from posttrain import checkpoints
+from posttrain.errors import Alarm
 from posttrain.imports import load_object
-from posttrain.rundir import RunDir
+from posttrain.rundir import RunDir, append_line, read_lines
 from posttrain.trainers import TRAINERS
 
 
@@ -100,3 +102,31 @@ def test_another_error_while_saving_is_not_swallowed(parts):
     with pytest.raises(ValueError, match="not the disk"):
         trainer.train()
     assert checkpoints.newest(built.run) is None
+
+
+class Removed(TrainerCallback):
+    def __init__(self, root):
+        self.root = root
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == 1:
+            shutil.rmtree(self.root)
+
+
+def test_a_removed_folder_ends_the_run_with_a_line(parts):
+    built = parts(args={"max_steps": 6})
+    trainer = trainer_of(built)
+    trainer.add_callback(Removed(built.run.root))
+    with pytest.raises(Alarm, match="the folder of this run was removed or moved while it ran"):
+        trainer.train()
+    assert trainer.state.global_step == 2
+
+
+def test_rollouts_of_a_step_that_is_gone_on_with_join_those_that_are_there(parts):
+    """Held-out rows of step 0 stay when a run goes on from its beginning; the step's training rollouts come to them."""
+    built = parts(args={"max_steps": 1})
+    append_line(built.run.rollout_file(0, 0), {"step": 0, "phase": "eval", "row_id": "held out"})
+    trainer_of(built).train()
+    built.stack.close()
+    phases = [r["phase"] for r in read_lines(built.run.rollout_file(0, 0))]
+    assert phases == ["eval"] + ["train"] * 8
