@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def do() -> object:
         if getattr(options, "no_code", False):
             shadow.leave_working_directory()
-        shadow.refuse()
+        if options.do is not doctor_command:  # which finds hidden packages among other things
+            shadow.refuse()
         if hasattr(options, "trust_remote_code"):
             from posttrain import models
 
@@ -103,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
 
     report = _verb(verbs, "report", report_command, "write the page of a run (again)")
     report.add_argument("run", help="the run's folder")
+
+    _verb(verbs, "doctor", doctor_command, "check this machine: versions, devices, vLLM, room, names, caches, the hub")
 
     recipes = _verb(verbs, "recipes", None, "the recipes that come with posttrain")
     shelf = recipes.add_subparsers(required=True, metavar="VERB")
@@ -221,6 +224,12 @@ def report_command(options: argparse.Namespace) -> None:
     from posttrain import report
 
     print(report.build(options.run))
+
+
+def doctor_command(options: argparse.Namespace) -> None:
+    from posttrain import doctor
+
+    doctor.show()
 
 
 def recipes_ls(options: argparse.Namespace) -> None:

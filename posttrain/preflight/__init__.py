@@ -13,8 +13,8 @@ from typing import Any
 
 from posttrain import assemble, shadow
 from posttrain.errors import Mistake
+from posttrain.findings import Finding, Row, as_json, bad, good, print_table
 from posttrain.preflight import adapter, chat, judging, probe, room, rows_to_learn, sampler
-from posttrain.preflight.rows import Finding, Row, as_json, bad, good, print_table
 from posttrain.preflight.scene import Scene
 from posttrain.preflight.untouched import untouched
 from posttrain.rundir import write_json

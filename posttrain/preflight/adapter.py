@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posttrain import adapters
-from posttrain.preflight.rows import Finding, bad, good, idle
+from posttrain.findings import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene, few
 from rollouts.engines.adapters import changes_base, obstacle
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from posttrain import models
-from posttrain.preflight.rows import Finding, bad, good, idle
+from posttrain.findings import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene
 from rollouts.prompts import encode
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from posttrain.findings import Finding, bad, good, idle
 from posttrain.imports import Use
 from posttrain.preflight import answers
 from posttrain.preflight.answers import Target
-from posttrain.preflight.rows import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores

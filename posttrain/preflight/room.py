@@ -10,8 +10,9 @@ from typing import Any
 
 from posttrain import adapters, models
 from posttrain import plan as planning
+from posttrain.findings import Finding, bad, good, idle
+from posttrain.machine import host_memory, resident
 from posttrain.plan import Memory, Shape, size
-from posttrain.preflight.rows import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene
 from posttrain.preflight.sharding import shards
 from posttrain.trainers.follow import KEEP_VERSIONS
@@ -79,6 +80,8 @@ def memory_fits(scene: Scene) -> Finding:
     )  # fmt: skip
     have, where = capacity(scene.trainer.accelerator.device)
     need = wanted.total
+    if have is None:
+        return idle(f"estimate {size(need)}; how much there is cannot be told on this system")
     if where == "memory":
         need *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     told = f"estimate {size(need)} of {size(have)} {where}"
@@ -99,36 +102,15 @@ MENDS = {
 }
 
 
-def capacity(device: Any) -> tuple[int, str]:
-    """Bytes that this process may come to hold on `device`, what it holds already included; and what they are called."""
+def capacity(device: Any) -> tuple[int | None, str]:
+    """Bytes (None: not known) that this process may come to hold on `device`, what it holds already included; and what they are called."""
     import torch
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device), f"on {torch.cuda.get_device_name(device)}"
-    return host_memory() + _resident(), "memory"
-
-
-def host_memory() -> int:
-    """Bytes of main memory that can still be had: what the kernel says, or less where a limit of the container is near."""
-    with open("/proc/meminfo") as file:
-        available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, now = Path(limit).read_text().strip(), int(Path(used).read_text())
-        except (OSError, ValueError):
-            continue
-        if most.isdigit():
-            available = min(available, int(most) - now)
-    return max(available, 0)
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    free = host_memory()
+    return None if free is None else free + resident(), "memory"
 
 
 def disk_fits(scene: Scene) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from posttrain.preflight.rows import Finding, bad, good, idle
+from posttrain.findings import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene, spread
 from rollouts.prompts import encode
 

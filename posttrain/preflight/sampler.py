@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from posttrain import adapters
+from posttrain.findings import Finding, bad, good, idle
 from posttrain.preflight import probe
 from posttrain.preflight.probe import Scored
-from posttrain.preflight.rows import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene, few
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}

@@ -23,7 +23,7 @@ from posttrain.recipe.rules import name_of, truncated_with_correction
 from posttrain.recipe.schema import Recipe, Source, Use
 from posttrain.recipe.text import Path, dotted, show
 from rollouts.engines import ENGINES
-from rollouts.engines.adapters import obstacle
+from rollouts.engines.adapters import changes_base, obstacle
 from rollouts.strategies import STRATEGIES
 
 VLLM_HOTTEST = 2.0
@@ -185,6 +185,12 @@ def _adapter(recipe: Recipe) -> Found:
             yield ("adapter", key), f"unknown key of LoraConfig{did_you_mean(key, [*known, 'start_from'])}"
         elif text := mismatch(value, hints[key]):
             yield ("adapter", key), text
+    if changes_base(recipe.adapter.model_extra or {}):
+        yield (
+            ("adapter", "init_lora_weights"),
+            f"{recipe.adapter.model_extra['init_lora_weights']} changes the base weights in memory, so the saved adapter would "
+            "not fit the base model; use true or gaussian",
+        )
 
 
 # Whatever is plugged in

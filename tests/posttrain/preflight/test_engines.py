@@ -164,7 +164,8 @@ def test_no_reward_that_the_policy_ever_gets(look):
 def test_samples_that_are_all_alike(look, reward):
     """As good as greedy: prompts differ, the samples of one do not."""
     row = look(
-        reward("return [float(len(t)) + int(a) for t, a in zip(texts, answer)]"), "rollouts.sampling.temperature=0.0001"
+        reward("return [float(len(t)) + int(a) for t, a in zip(texts, answer)]"),
+        "rollouts.sampling.temperature=0.0001",
     )["probe: rewards"]
     assert row.ok is False
     assert "the samples of a prompt are all alike" in row.looked
