@@ -7,6 +7,10 @@ from typing import Any
 
 from rewards.completions import text_of
 from rewards.grading import Judgement, Verdict, grade_many
+from rewards.grading.pool import NO_TIME
+
+DEADLINES = 6
+"""So many time limits may the slow comparisons of one batch take together; a batch full of them must not stop the run."""
 
 
 def correct(
@@ -23,7 +27,8 @@ def correct(
 
     None (not judged) where the row has no gold, or one that the grader cannot read and that is not there word for word.
     An answer on which the grader runs into its time limit is wrong, 0.0: what the policy wrote did that, and it must not
-    pay. Such rows, and rows without an answer, are logged as shares: `correct/timeout`, `correct/no_answer`.
+    pay. Where a batch holds so many of these that there is no time left for others, the others are None. Such rows, and
+    rows without an answer, are logged as shares: `correct/timeout`, `correct/no_answer`.
 
     Args:
         completions: n texts or conversations; a reasoning span (up to the last `</think>`) does not count.
@@ -63,11 +68,13 @@ def judge(
             f'the data has no column "{answer_column}" with the gold answers (others: {have}); set answer_column'
         )
     texts = [text_of(completion) for completion in completions]
-    return grade_many(zip(golds, texts, strict=True), boxed_only=boxed_only, timeout=timeout)
+    return grade_many(
+        zip(golds, texts, strict=True), boxed_only=boxed_only, timeout=timeout, budget=DEADLINES * timeout
+    )
 
 
 def value_of(verdict: Verdict) -> float | None:
     """A verdict as a number: 1.0, 0.0, or None where there is nothing to judge by."""
     if verdict.verdict is Judgement.RIGHT:
         return 1.0
-    return None if verdict.rule in ("no gold", "gold not read") else 0.0
+    return None if verdict.rule in ("no gold", "gold not read", NO_TIME) else 0.0

@@ -74,8 +74,14 @@ def grade(gold: Any, text: str, *, boxed_only: bool = False, timeout: float = 5.
     return grade_many([(gold, text)], boxed_only=boxed_only, timeout=timeout)[0]
 
 
-def grade_many(pairs: Iterable[tuple[Any, str]], *, boxed_only: bool = False, timeout: float = 5.0) -> list[Verdict]:
-    """Judge many (gold, text) at once, in as many processes as `pool.size()` says; one verdict a pair, in order."""
+def grade_many(
+    pairs: Iterable[tuple[Any, str]], *, boxed_only: bool = False, timeout: float = 5.0, budget: float | None = None
+) -> list[Verdict]:
+    """Judge many (gold, text) at once, in as many processes as `pool.size()` says; one verdict a pair, in order.
+
+    `budget`: seconds that all slow comparisons may take together (absent = no bound); those that there is no time for are
+    TIMEOUT by the rule `no time left`.
+    """
     verdicts: list[Verdict | None] = []
     waiting: list[tuple[int, tuple[str, str], str]] = []
     for gold, text in pairs:
@@ -84,7 +90,7 @@ def grade_many(pairs: Iterable[tuple[Any, str]], *, boxed_only: bool = False, ti
             waiting.append((len(verdicts), left, verdict.parsed or ""))
         verdicts.append(verdict)
     if waiting:
-        compared = pool.compare([pair for _, pair, _ in waiting], timeout)
+        compared = pool.compare([pair for _, pair, _ in waiting], timeout, budget)
         for (place, (_, answer), parsed), (outcome, rule) in zip(waiting, compared, strict=True):
             verdicts[place] = Verdict(Judgement(outcome.upper()), answer, parsed, rule)
     return verdicts  # type: ignore[return-value]

@@ -17,6 +17,31 @@ REMEMBERED = 20_000
 Pair = tuple[str, str]
 Answer = tuple[str, str]
 """(`right` | `wrong` | `timeout`, rule)"""
+NO_TIME = "no time left"
+"""The rule of a pair that had less than its time limit, because others had used up what their batch may cost."""
+
+
+class Budget(Allowance):
+    """Each comparison may take `seconds`, the slow ones together `total`; the quick ones are free.
+
+    Near the end there is less for the next one (half of what is left), so that a few texts that never end do not take the
+    time of all others, and a batch full of them ends.
+    """
+
+    LEAST = 0.5
+    """Seconds from which a comparison is slow, and the least that one is given."""
+
+    def __init__(self, seconds: float, total: float):
+        super().__init__(seconds)
+        self.left = total
+
+    def next(self) -> float:
+        return min(self.seconds, max(self.LEAST, self.left / 2)) if self.left >= self.LEAST else 0.0
+
+    def spent(self, seconds: float) -> None:
+        if seconds >= min(self.LEAST, self.seconds):
+            self.left -= seconds
+
 
 _lock = threading.Lock()
 _workers: Workers | None = None
@@ -32,8 +57,9 @@ def size() -> int:
     return max(1, min(4, (os.cpu_count() or 1) // max(1, int(local) if local.isdigit() else 1)))
 
 
-def compare(pairs: Sequence[Pair], timeout: float) -> list[Answer]:
-    """Each (gold, answer) compared in a worker; `timeout` seconds for each.
+def compare(pairs: Sequence[Pair], timeout: float, budget: float | None = None) -> list[Answer]:
+    """Each (gold, answer) compared in a worker; `timeout` seconds for each. `budget`: seconds that slow ones may take in
+    all; absent = as many as there are, at `timeout` each.
 
     Raises:
         WorkersError: the workers do not start, say because Math-Verify is not installed.
@@ -47,20 +73,24 @@ def compare(pairs: Sequence[Pair], timeout: float) -> list[Answer]:
                 answers[pair] = known[0]
     todo = list(dict.fromkeys(p for p in pairs if p not in answers))
     if todo:
-        outcomes = _pool().run(todo, Allowance(timeout))
+        allowance = Allowance(timeout) if budget is None else Budget(timeout, budget * size())
+        outcomes = _pool().run(todo, allowance)
         died = [k for k, outcome in enumerate(outcomes) if outcome.kind == "crash"]
-        for k, outcome in zip(died, _pool().run([todo[k] for k in died], Allowance(timeout)), strict=True):
+        for k, outcome in zip(died, _pool().run([todo[k] for k in died], allowance), strict=True):
             outcomes[k] = outcome  # once more: it may have been killed from outside
         for pair, outcome in zip(todo, outcomes, strict=True):
             if outcome.kind == "value":
                 answers[pair] = outcome.value
             elif outcome.kind == "exception" and not outcome.text.startswith(("MemoryError", "RecursionError")):
                 answers[pair] = ("wrong", f"not comparable: {outcome.text}")
+            elif outcome.kind == "unrun" or (outcome.kind == "timeout" and outcome.seconds < 0.99 * timeout):
+                answers[pair] = ("timeout", NO_TIME)
             else:  # the text's doing as well: a worker that dies on it, or runs out of memory, would do so again
                 answers[pair] = ("timeout", outcome.text)
         with _lock:
             for pair in todo:
-                _known[pair] = (answers[pair], timeout)
+                if answers[pair][1] != NO_TIME:
+                    _known[pair] = (answers[pair], timeout)
             while len(_known) > REMEMBERED:
                 _known.popitem(last=False)
     return [answers[pair] for pair in pairs]
