@@ -146,18 +146,21 @@ def _resolved_before(run: RunDir) -> Any:
 
 
 def _refuse_unreadable(world: Any, recipe: Recipe) -> None:
-    """Ways of sharding whose checkpoints could be read by unpickling only, which runs what is in them."""
-    kind = str(world.distributed_type).rpartition(".")[2]
-    sharded = os.environ.get("FSDP_STATE_DICT_TYPE", "") if kind == "FSDP" else ""
-    if recipe.checkpoints.every and (kind == "DEEPSPEED" or "SHARDED" in sharded):
-        mend = (
-            "fsdp_state_dict_type: FULL_STATE_DICT in the accelerate file"
-            if sharded
-            else "recipes/accelerate/fsdp2.yaml"
-        )
+    """Ways of sharding whose checkpoints can be read only by unpickling, which runs what is in them."""
+    if not recipe.checkpoints.every:
+        return
+    what = mend = None
+    if str(world.distributed_type).endswith("DEEPSPEED"):
+        what, mend = "DeepSpeed's checkpoints", "recipes/accelerate/fsdp2.yaml"
+    elif os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes"):
+        version = os.environ.get("FSDP_VERSION", "1")
+        given = os.environ.get("FSDP_STATE_DICT_TYPE", "FULL" if version == "1" else "SHARDED")
+        if not given.startswith("FULL") and given != "1":  # accelerate takes the number of the kind too
+            what, mend = "sharded state dicts", "fsdp_state_dict_type: FULL_STATE_DICT in the accelerate file"
+    if what is not None:
         raise Mistake(
-            f"checkpoints.every: {'sharded state dicts' if sharded else 'DeepSpeed checkpoints'} are pickles, which can run "
-            f"code when they are read; use {mend}, or checkpoints.every: 0 (the run cannot go on then where it is cut)"
+            f"checkpoints.every: {what} are pickles, which can run code when they are read; use {mend}, or "
+            "checkpoints.every: 0 (then the run cannot go on where it is cut)"
         )
 
 

@@ -33,9 +33,17 @@ FORMAT = 1
 DIGESTED = 256 * 2**20
 """Bytes of the largest file whose content is digested. Of larger ones the size is compared; the trained weights among them are
 compared by value when they are loaded (`Manifest.weights`)."""
-READ_RESTRICTED = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
-"""Pickles that a checkpoint may hold: states that are read with `weights_only`, which runs no code, and the arguments, which are
-never read."""
+READ_RESTRICTED = (
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "pytorch_model_fsdp.bin",
+    "training_args.bin",
+)
+"""Pickles that a checkpoint may hold: states that transformers and accelerate read with `weights_only`, which runs no code, and
+the arguments, which are never read."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".distcp")
 
 log = logging.getLogger("posttrain.checkpoints")

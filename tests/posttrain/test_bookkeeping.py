@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from accelerate import PartialState
@@ -232,3 +233,28 @@ def test_time_of_all_launches_adds_up(start, world):
     found = again.run.read_status()
     assert 100.0 < found["seconds"] < 160.0
     assert found["started"] == claimed.run.read_status()["started"] < found["launched"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "environment", "refused"),
+    [
+        ("MULTI_GPU", {}, None),
+        ("DEEPSPEED", {}, "DeepSpeed's checkpoints are pickles"),
+        ("MULTI_GPU", {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT", "FSDP_VERSION": "2"}, None),
+        ("MULTI_GPU", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "sharded state dicts are pickles"),
+        ("MULTI_GPU", {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, "sharded state dicts"),
+        ("MULTI_GPU", {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, None),
+    ],
+)  # fmt: skip
+def test_sharding_that_only_unpickling_can_read_is_refused_before_it_starts(
+    start, monkeypatch, kind, environment, refused
+):
+    recipe = read("r.yaml").recipe
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_STATE_DICT_TYPE", "FSDP_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    many = SimpleNamespace(distributed_type=f"DistributedType.{kind}")
+    with nullcontext() if refused is None else pytest.raises(Mistake, match=refused):
+        bookkeeping._refuse_unreadable(many, recipe)
+    bookkeeping._refuse_unreadable(many, read("r.yaml", ["checkpoints.every=0"]).recipe)
