@@ -61,7 +61,7 @@ def evaluate(
 
     A call that was cut off goes on where it stopped: what is in `samples.jsonl` from the same settings (model, adapter,
     engine, policy version, sampling, seed, prompt style, grader) is not asked again, and more samples or a higher limit
-    only ask what is missing. Samples of other settings are moved aside.
+    only ask what is missing. Samples of other settings are moved aside. One that is whole already is left as it is.
 
     Args:
         benchmark: a `Benchmark`, its short name, or an import path.
@@ -101,8 +101,12 @@ def evaluate(
         "grader": GRADER,
     }
     digest = _digest(settings)
-    done = _resume(folder, digest)
     wanted = {(p.item_id, j) for p in problems for j in range(samples)}
+    if (finished := _finished(folder, digest, len(problems), samples, wanted)) is not None:
+        if show:
+            tables.print_result(finished)
+        return finished
+    done = _resume(folder, digest)
     kept = [line for line in done if (line["item_id"], line["sample"]) in wanted]
     have = {(line["item_id"], line["sample"]) for line in kept}
     todo = [(p, j) for p in problems for j in range(samples) if (p.item_id, j) not in have]
@@ -244,6 +248,16 @@ def _check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> N
         raise Mistake(
             f"samples: {samples} greedy samples (temperature 0) would all be the same; set a temperature, or samples to 1"
         )
+
+
+def _finished(folder: Path, digest: str, n: int, k: int, wanted: set[tuple[str, int]]) -> Result | None:
+    """The result that is there, if it is of this very evaluation and all its samples are there too."""
+    try:
+        found = Result.read(folder)
+        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
+    except (Mistake, KeyError, TypeError):
+        return None
+    return found if (found.settings, found.n, found.k) == (digest, n, k) and wanted <= have else None
 
 
 def _resume(folder: Path, digest: str) -> list[dict[str, Any]]:

@@ -141,15 +141,26 @@ def test_a_second_call_asks_nothing_and_more_samples_only_what_is_missing(script
     again = scripted(clever)
     second = run(again, tokenizer, tmp_path, samples=2, limit=5)
     assert again.asked == []
-    assert second.metrics == first.metrics
-    assert any("earlier call" in note for note in second.notes)
+    assert second == first, "what is whole is left as it is"
     more = scripted(clever)
     third = run(more, tokenizer, tmp_path, samples=4)
     assert len(more.asked) == 40 - 10
+    assert any("10 of 40 samples were there from an earlier call" in note for note in third.notes)
     whole = run(scripted(clever), tokenizer, tmp_path / "whole", samples=4)
     assert third.metrics == whole.metrics
     fewer = run(scripted(clever), tokenizer, tmp_path, samples=2, limit=5)
     assert fewer.metrics == first.metrics, "samples beyond those asked for are kept but not counted"
+
+
+@pytest.mark.parametrize("name", ["result.json", "samples.jsonl"])
+@pytest.mark.parametrize("content", [None, b"", b"{}"])
+def test_a_result_that_does_not_fit_its_samples_is_made_again(scripted, tokenizer, tmp_path, name, content):
+    first = run(scripted(clever), tokenizer, tmp_path, samples=2)
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+    second = run(scripted(clever), tokenizer, tmp_path, samples=2)
+    assert second.metrics == first.metrics
+    assert len(second.samples()) == 20
+    assert Result.read(tmp_path).metrics == first.metrics
 
 
 @pytest.mark.parametrize(
