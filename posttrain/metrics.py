@@ -186,13 +186,13 @@ METRICS: dict[str, Metric] = {
     # -- engine against trainer on one fixed prompt, after the last sync
     "parity/gap": Metric(
         "Gap between engine and trainer on a fixed prompt",
-        "mean over 2 to 4 tokens of |ln π(engine) − ln π(trainer)| after the last sync",
+        "mean over 4 tokens (engine transformers: 1) of |ln π(engine) − ln π(trainer)| after the last sync",
         "nats",
         "down",
     ),
     "parity/effect": Metric(
         "What the adapter changes on a fixed prompt",
-        "mean over the same tokens of |ln π − ln π without the adapter|, both by the trainer",
+        "mean over the same tokens of |ln π − ln π without the adapter|, both by the trainer; only for engines with weights of their own",
         "nats",
     ),
     # -- tools

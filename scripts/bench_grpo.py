@@ -2,8 +2,10 @@
 
 Each arm is a fresh process; arms alternate (trl, ours, trl, ours, ...), so that a machine that slows down slows both.
 The first steps of a process are left out. Ratios are ours / TRL's, paired by repeat, with a 95 % t interval over repeats.
+A second table says what the checks that are made while a run goes on (posttrain/trainers/invariants.py) cost, as shares of a step: their
+own seconds inside the runs of ours, and ours against ours without them.
 
-    python scripts/bench_grpo.py [--repeats 4] [--steps 12] [--engine transformers]
+    python scripts/bench_grpo.py [--repeats 4] [--steps 12] [--only invariants]
 """
 
 from __future__ import annotations
@@ -30,28 +32,57 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=4)
     options.add_argument("--steps", type=int, default=12)
-    options.add_argument("--arm", choices=["trl", "ours"], help=argparse.SUPPRESS)
+    options.add_argument("--only", choices=["trl", "invariants"], help="leave the other comparison out")
+    options.add_argument("--arm", choices=["trl", "ours", "bare"], help=argparse.SUPPRESS)
     options.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options.add_argument("overrides", nargs="*", metavar="key=value", help="changes to recipes/arithmetic_grpo.yaml")
     given = options.parse_args()
     if given.arm:
         print(json.dumps(ARMS[given.arm](given.steps, given.seed, given.overrides)))
         return
-    results: dict[str, list[dict[str, Any]]] = {"trl": [], "ours": []}
+    arms = {"trl": ["trl", "ours"], "invariants": ["ours", "bare"], None: ["trl", "ours", "bare"]}[given.only]
+    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for repeat in range(given.repeats):
-        for arm in ("trl", "ours") if repeat % 2 == 0 else ("ours", "trl"):
+        for arm in arms if repeat % 2 == 0 else reversed(arms):
             command = [sys.executable, __file__, "--arm", arm, "--steps", str(given.steps), "--seed", str(repeat)]
             ended = subprocess.run([*command, *given.overrides], capture_output=True, text=True, check=False)
             if ended.returncode:
                 sys.exit(f"{arm} failed:\n{ended.stderr[-3000:]}")
             results[arm].append(json.loads(ended.stdout.strip().splitlines()[-1]))
             print(f"{arm:5} repeat {repeat}: {results[arm][-1]['step']:.3f} s a step", flush=True)
-    table(results)
+    if "trl" in arms:
+        table(results)
+    if "bare" in arms:
+        invariants(results)
+
+
+def invariants(results: dict[str, list[dict[str, Any]]]) -> None:
+    """The second table. Processor time is that of the training thread: a busy machine hardly changes it."""
+    runs = results["ours"]
+    print(f"\n{'invariant':24}{'ms a step':>10}{'of the step':>13}{'of its processor time':>23}")
+    names = sorted(runs[0]["invariants"], key=lambda n: -runs[0]["invariants"][n][0])
+    for name in [*names, "together"]:
+        wall, cpu = (
+            sum(sum(r["invariants"][n][i] for n in ([name] if name in names else names)) for r in runs) / len(runs)
+            for i in (0, 1)
+        )
+        step, work = (sum(r[key] for r in runs) / len(runs) for key in ("step", "processor"))
+        print(f"{name:24}{1000 * wall:10.2f}{100 * wall / step:11.2f} %{100 * cpu / work:21.2f} %")
+    once = {name: sum(r["once"][name] for r in runs) / len(runs) for name in runs[0]["once"]}
+    print(f"{'once a run':24}{', '.join(f'{name} {1000 * s:.1f} ms' for name, s in once.items())}")
+    for key, told in (("step", "wall"), ("processor", "processor")):
+        pairs = [math.log(o[key] / b[key]) for o, b in zip(runs, results["bare"], strict=True)]
+        mean, half = interval(pairs)
+        print(
+            f"with / without, {told + ' time a step':24}{math.exp(mean):.3f} [{math.exp(mean - half):.3f}, {math.exp(mean + half):.3f}]"
+        )
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> None:
     print(f"\n{'':24}{'TRL':>10}{'ours':>10}{'ratio':>8}   95 % interval over {len(results['trl'])} paired repeats")
     for key in results["trl"][0]:
+        if not isinstance(results["trl"][0][key], float):
+            continue
         pairs = [(t[key], o[key]) for t, o in zip(results["trl"], results["ours"], strict=True)]
         trl, ours = (sum(p[i] for p in pairs) / len(pairs) for i in (0, 1))
         line = f"{key:24}{trl:10.3f}{ours:10.3f}"
@@ -93,12 +124,12 @@ def measured(trainer: Any, timer: Any) -> dict[str, float]:
 
     class Steps(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            now = time.perf_counter()
-            seen.append({"step": now - self.last})
-            self.last = now
+            now, work = time.perf_counter(), time.thread_time()
+            seen.append({"step": now - self.last, "processor": work - self.work, **costs(trainer)})
+            self.last, self.work = now, work
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.last = time.perf_counter()
+            self.last, self.work = time.perf_counter(), time.thread_time()
 
     trainer.add_callback(Steps())
     logged: list[dict[str, float]] = []
@@ -108,7 +139,7 @@ def measured(trainer: Any, timer: Any) -> dict[str, float]:
     trainer.train()
     kept = seen[WARM_UP:]
     rows = [x for x in logged if "time/generation" in x][WARM_UP:]
-    out = {"step": sum(s["step"] for s in kept) / len(kept)}
+    out: dict[str, Any] = {key: sum(s[key] for s in kept) / len(kept) for key in ("step", "processor")}
     for phase in ("generation", "rewards", "logprobs", "training", "sync", "other"):
         out[phase] = sum(r[f"time/{phase}"] for r in rows) / len(rows)
     out["completion tokens"] = sum(r["completions/mean_length"] for r in rows) / len(rows)
@@ -118,12 +149,30 @@ def measured(trainer: Any, timer: Any) -> dict[str, float]:
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2**20
     out["peak memory MiB"] = peak
+    if getattr(trainer, "invariants", None) is not None:
+        first, last = seen[WARM_UP - 1], costs(trainer)
+        whole = {k: ((v - first["wall"].get(k, 0.0)) / len(kept), (last["cpu"][k] - first["cpu"].get(k, 0.0)) / len(kept))
+                 for k, v in last["wall"].items()}  # fmt: skip
+        out["once"] = {k: last["wall"][k] for k in ("seeds", "frozen")}
+        out["invariants"] = {k: v for k, v in whole.items() if k != "seeds"}
     return out
 
 
-def ours(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
+def costs(trainer: Any) -> dict[str, dict[str, float]]:
+    """Seconds that each invariant has cost so far."""
+    found = getattr(trainer, "invariants", None)
+    return {} if found is None else {"wall": dict(found.seconds.wall), "cpu": dict(found.seconds.processor)}
+
+
+def bare(steps: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Ours without its invariants."""
+    return ours(steps, seed, overrides, invariants=False)
+
+
+def ours(steps: int, seed: int, overrides: list[str], invariants: bool = True) -> dict[str, Any]:
     with redirect_stdout(sys.stderr):
         _, parts = prepare(steps, seed, overrides)
+        parts.invariants = invariants
         from posttrain.trainers.grpo import GRPO
 
         trainer = GRPO.build(parts)
@@ -174,7 +223,7 @@ def trl(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
         return measured(trainer, timer)
 
 
-ARMS = {"trl": trl, "ours": ours}
+ARMS = {"trl": trl, "ours": ours, "bare": bare}
 
 if __name__ == "__main__":
     main()

@@ -33,6 +33,11 @@ class Follower:
         self.synced: Callable[[Any, int], None] | None = None
         """Called with the trainer and the version after every sync, by every process."""
         self._served: int | None = None
+        self._lent: Any = None
+
+    def forget(self) -> None:
+        """The engine's weights are taken to be unknown: the next `follow` gives it the trainer's, whatever their version."""
+        self._served = None
 
     def follow(self, trainer: Any) -> int:
         """The version (optimiser steps taken) that the engine now serves.
@@ -44,7 +49,7 @@ class Follower:
         if version == self._served:
             return version
         with self.timer("sync"):
-            policy = Policy(version, borrow=lambda: lend(trainer))
+            policy = Policy(version, borrow=lambda: self.lend(trainer))
             if not self.engine.same_numerics:
                 policy = self._saved(trainer, version)
             main = trainer.accelerator.is_main_process
@@ -62,6 +67,20 @@ class Follower:
             if self.synced is not None:
                 self.synced(trainer, version)
         return version
+
+    @contextmanager
+    def lend(self, trainer: Any) -> Iterator[Any]:
+        """The live module, gathered if it is sharded, in evaluation mode, gradient checkpointing off. Inside, it can be lent again
+        at no cost."""
+        if self._lent is not None:
+            yield self._lent
+            return
+        with _lend(trainer) as model:
+            self._lent = model
+            try:
+                yield model
+            finally:
+                self._lent = None
 
     def _saved(self, trainer: Any, version: int) -> Policy:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
@@ -85,8 +104,7 @@ class Follower:
 
 
 @contextmanager
-def lend(trainer: Any) -> Iterator[Any]:
-    """The live module, gathered if it is sharded, in evaluation mode, gradient checkpointing off."""
+def _lend(trainer: Any) -> Iterator[Any]:
     with (
         unwrap_model_for_generation(
             trainer.model_wrapped,

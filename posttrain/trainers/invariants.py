@@ -28,7 +28,6 @@ from transformers import TrainerCallback
 
 from posttrain.errors import Alarm
 from posttrain.trainers import draws, finite, parity, tokens
-from posttrain.trainers.follow import lend
 from posttrain.trainers.frozen import Frozen
 from posttrain.trainers.ledger import TICKET, Ledger, Sample
 from posttrain.trainers.parity import Parity
@@ -199,12 +198,11 @@ class Invariants(TrainerCallback):
             return
         engine = self.parts.engine
         main = trainer.accelerator.is_main_process
-        with self.seconds("parity"), _randomness_kept():
+        with self.seconds("parity"), _randomness_kept(), self.parts.follower.lend(trainer) as model:
             answer = [self.parity.ask() if main or not engine.shared else None]
             if engine.shared:
                 broadcast_object_list(answer)
-            with lend(trainer) as model:
-                gap = self.parity.compare(model, *answer[0])
+            gap = self.parity.compare(model, *answer[0])
             if wrong := self.parity.judge(gap):
                 self._note(
                     "parity", f"the engine ({type(engine).__name__}) after the sync of version {version}: {wrong}"

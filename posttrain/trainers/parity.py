@@ -1,7 +1,8 @@
 """After each sync: does the engine serve the weights that the trainer holds?
 
-The engine is asked for a few tokens of one fixed prompt, and the trainer's own forward pass says how likely they are, with
-its adapter and without. Where the adapter makes a difference, the engine must be on its side of it. The tokens are drawn
+The engine is asked for a few tokens of one fixed prompt, and the trainer's own forward pass says how likely they are; for an
+engine with weights of its own also without the adapter, and where the adapter makes a difference, the engine must be on
+its side of it. The tokens are drawn
 at a high temperature with a fixed seed: log-probs of the surest tokens are near 0 under any weights, so that a greedy
 answer of a sharp policy would compare nothing.
 """
@@ -16,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from posttrain.adapters import is_peft
 from rollouts.records import Completion, Engine, Sampling
 
 TEMPERATURE = 2.0
 PROMPT_TOKENS = 256
 """Longer prompts are cut here: where the tokens come from does not matter, only that both sides see the same."""
-TOKENS = {True: 2, False: 4}
-"""Tokens asked for, by `engine.same_numerics`: with the trainer's own module little can go astray."""
+TOKENS = {True: 1, False: 4}
+"""Tokens asked for, by `engine.same_numerics`: an engine that samples with the trainer's own module can lose little."""
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
 """Largest mean difference in nats a token.
@@ -40,7 +42,7 @@ class Gap:
     engine: float
     """Engine against trainer."""
     without: float | None
-    """Engine against trainer without its adapter; None: there is no adapter."""
+    """Engine against trainer without its adapter; None: there is no adapter, or the engine has no weights of its own."""
     effect: float | None
     """Trainer with its adapter against trainer without."""
 
@@ -76,11 +78,14 @@ class Parity:
         """Against `model`, the trainer's live module in evaluation mode."""
         engine = torch.tensor(logprobs, dtype=torch.float32)
         on = score(model, self.prompt, ids, TEMPERATURE)
-        if not hasattr(model, "disable_adapter"):
+        if self.engine.same_numerics or not is_peft(model):
             return Gap(distance(engine, on), None, None)
         trained = [(p, p.requires_grad) for p in model.parameters()]
-        with model.disable_adapter():
+        model.base_model.disable_adapter_layers()
+        try:
             off = score(model, self.prompt, ids, TEMPERATURE)
+        finally:
+            model.base_model.enable_adapter_layers()
         for parameter, flag in trained:  # PEFT makes all of the adapter trainable again, also what someone froze
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)
