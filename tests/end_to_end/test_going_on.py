@@ -14,6 +14,7 @@ import pytest
 
 from posttrain.rundir import RunDir
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["evaluation=[]", "trainer.args.per_device_train_batch_size=8", "trainer.args.num_generations=8",
          "trainer.args.gradient_accumulation_steps=1", "rollouts.sampling.max_tokens=8", "preflight=off",
