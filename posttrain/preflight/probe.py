@@ -46,6 +46,8 @@ class Probe:
     scored: list[Scored] = field(default_factory=list)
     fault: str | None = None
     """What failed while they were drawn: one line."""
+    alarm: str | None = None
+    """What the comparison after the sync found."""
     absent: str | None = None
     """Why none could be drawn at all."""
     uncompared: str | None = None
@@ -57,10 +59,15 @@ def begin(scene: Scene) -> None:
     if scene.parts.engine.same_numerics and sharded(scene.trainer.accelerator):
         scene.probe.absent = "the module that samples is spread over processes when training starts"
         return
-    if scene.world.num_processes > 1:
-        scene.parts.follower.follow(scene.trainer)  # together; who fails here must not leave the others waiting
-    else:
-        _, scene.probe.fault = guarded(lambda: scene.parts.follower.follow(scene.trainer))
+    try:
+        scene.parts.follower.follow(scene.trainer)
+    except Alarm as alarm:
+        # The first look after a sync found something. All processes have the same; the engine has what it was given.
+        scene.probe.alarm = one_line(alarm)
+    except Exception as error:
+        if scene.world.num_processes > 1:
+            raise  # who fails here alone must not leave the others waiting
+        scene.probe.fault = one_line(error)
     if scene.probe.fault is None:
         draw(scene, 0, FIRST)
     if sharded(scene.trainer.accelerator):

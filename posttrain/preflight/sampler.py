@@ -52,7 +52,7 @@ def agree(scene: Scene) -> Finding:
         f"{len(scored)} rollouts, {len(gaps)} tokens: |engine - trainer| {mean:.2g} nats a token, at most {most:.2g}"
     )
     if mean <= limit and most <= OUTLIER * limit:
-        return good(told)
+        return good(told) if scene.probe.alarm is None else bad(scene.probe.alarm, "")
     return bad(f"{told}; allowed {limit:g}, and {OUTLIER * limit:g} at most", _looks_like(scene, mean, limit))
 
 

@@ -129,7 +129,7 @@ class TestAdapter:
         return [text for _, text in _adapter(load({**valid, "adapter": adapter}))]
 
     def test_fields_of_lora_config(self, valid):
-        good = {"bias": "none", "use_rslora": True, "use_dora": False, "modules_to_save": ["embed_tokens"], "init_lora_weights": "pissa_niter_4",
+        good = {"bias": "none", "use_rslora": True, "use_dora": False, "modules_to_save": ["embed_tokens"], "init_lora_weights": "orthogonal",
                 "layers_to_transform": [1, 2], "rank_pattern": {"q_proj": 4}, "exclude_modules": "x"}  # fmt: skip
         assert self.wrong(valid, **good) == []
         LoraConfig(**good)
@@ -143,6 +143,14 @@ class TestAdapter:
             ({"modules_to_save": "embed"}, 'should be a list of text or null, got text "embed"'),
             ({"eva_config": {}}, "takes a Python object, which a recipe cannot give; leave it out"),
             ({"init_lora_weights": "pisa"}, None),
+            *(
+                (
+                    {"init_lora_weights": init},
+                    f"{init} changes the base weights in memory, so the saved adapter would not fit the base model; use true "
+                    "or gaussian",
+                )
+                for init in ("pissa", "pissa_niter_4", "olora")
+            ),
         ],
     )
     def test_wrong_ones(self, valid, adapter, message):
