@@ -131,11 +131,6 @@ def _sampling(recipe: Recipe) -> Found:
     for i, text in enumerate(stop):
         if not text:
             yield ("rollouts", "sampling", "stop", i), "an empty stop string would end every completion at once"
-    if stop and recipe.trainer.args.get("mask_truncated_completions") is True:
-        yield (
-            ("trainer", "args", "mask_truncated_completions"),
-            "TRL takes an ending by a stop string for a truncation; leave out rollouts.sampling.stop, or the mask",
-        )
 
 
 def _correction(recipe: Recipe) -> Found:
@@ -247,6 +242,14 @@ def _trainer_args(recipe: Recipe) -> Found:
             (*at, "loss_type"),
             "cispo needs epsilon_high, the cap of its weights, for example 5.0; without it TRL takes epsilon and caps all of them at 0.2",
         )
+    cap = args.get("epsilon_high")
+    if args.get("loss_type") == "cispo" and isinstance(cap, int | float) and not isinstance(cap, bool) and cap < 1:
+        yield (
+            (*at, "epsilon_high"),
+            f"{cap:g} is below 1: cispo takes it as the cap of its weights, so that every token's would be {cap:g}; "
+            "give for example 5.0",
+        )
+    yield from _cut(recipe)
     level = {"luspo": "sequence", "vespo": "token"}.get(str(args.get("loss_type")))
     if level is not None and args.get("importance_sampling_level", "token") != level:
         yield (*at, "loss_type"), f"{args['loss_type']} needs importance_sampling_level: {level}"
@@ -268,6 +271,12 @@ def _trainer_args(recipe: Recipe) -> Found:
             "steps_per_generation is given as well; one follows from the other, leave one out",
         )
     evaluates = args.get("eval_strategy", "no") not in ("no", None)
+    if evaluates and args.get("log_completions") is True:
+        yield (
+            (*at, "log_completions"),
+            "TRL writes the completions of an evaluation over those of the training step; leave it out, "
+            "the run's rollouts/ hold both",
+        )
     if evaluates and recipe.data.eval is None:
         yield (
             (*at, "eval_strategy"),
@@ -275,6 +284,29 @@ def _trainer_args(recipe: Recipe) -> Found:
         )
     if recipe.data.eval is not None and not evaluates:
         yield ("data", "eval"), "never used: trainer.args.eval_strategy is not set (steps or epoch)"
+
+
+def _cut(recipe: Recipe) -> Found:
+    """Losses of pairs that depend on how an optimiser step is cut into micro-batches."""
+    args = recipe.trainer.args
+    steps = args.get("gradient_accumulation_steps", 1)
+    if recipe.trainer.algorithm != "dpo" or not isinstance(steps, int) or steps < 2:
+        return
+    losses = args.get("loss_type", "sigmoid")
+    losses = losses if isinstance(losses, list) else [losses]
+    at = ("trainer", "args", "gradient_accumulation_steps")
+    for name in ("aot", "aot_unpaired"):
+        if name in losses:
+            yield (
+                at,
+                f"{name} sorts the pairs of a micro-batch, so {steps} micro-batches would give another gradient than one; "
+                "set 1, with a larger per_device_train_batch_size",
+            )
+    if "sft" in losses and args.get("use_weighting") is True:
+        yield (
+            at,
+            f"use_weighting with loss_type sft gives another gradient in {steps} micro-batches than in one; set 1",
+        )
 
 
 def _adapter(recipe: Recipe) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from posttrain.trainers.follow import Follower
@@ -69,6 +69,7 @@ class Bridge:
             rollouts = self.strategy.run(asks, session)
         if len(rollouts) != len(asks):
             raise ValueError(f"the strategy returned {len(rollouts)} rollouts for {len(asks)} asks")
+        rollouts = [rollout if rollout.completion_ids else self._filled(rollout) for rollout in rollouts]
         for ask, rollout in zip(asks, rollouts, strict=True):
             if rollout.version != version:
                 raise StaleRollout(
@@ -76,6 +77,11 @@ class Bridge:
                 )
         self.made, self.sampled = rollouts, heard.sampled
         return rollouts
+
+    def _filled(self, rollout: Rollout) -> Rollout:
+        """TRL reads the last token of every completion: an empty one gets an EOS that is not the policy's."""
+        eos = self.tokenizer.eos_token_id
+        return replace(rollout, completion_ids=[eos], logprobs=[0.0], mask=[0])
 
     def _asks(self, prompts: Sequence[Any], trainer: Any) -> list[Ask]:
         group = trainer.num_generations if trainer.model.training else trainer.num_generations_eval

@@ -2,7 +2,8 @@
 
 Adds to TRL: rollouts through `rollout_func` (any engine, any strategy, policy version checked), rewards in a guard,
 importance-sampling correction without TRL's own vLLM (so that it works for every engine), records, phase times.
-Overrides besides those of `Online`: `_generate_and_score_completions`, to put the correction into the advantages.
+Overrides besides those of `Online` and `WholeStep`: `_generate_and_score_completions`, to put the correction into the
+advantages.
 
 Why into the advantages: every loss of TRL 1.16 is positively homogeneous in the advantage (min(rA, clip(r)A), -wA log p,
 the sapo gate depends on its sign alone), so a factor w >= 0 on A is the factor w on the policy loss, token by token, and
@@ -22,9 +23,10 @@ from posttrain.trainers.log import callbacks
 from posttrain.trainers.online import Online, bridge_of
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.scorer import Scorer
+from posttrain.trainers.window import WholeStep
 
 
-class GRPO(Online, GRPOTrainer):
+class GRPO(WholeStep, Online, GRPOTrainer):
     """Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300) and its relatives by `loss_type`."""
 
     Config = GRPOConfig
@@ -57,6 +59,7 @@ class GRPO(Online, GRPOTrainer):
             callbacks=[*callbacks(parts), *parts.callbacks],
         )
         trainer.attach(parts, bridge, scorer)
+        trainer.look_at_whole_steps()
         trainer.correction = correction
         return trainer
 

@@ -1,24 +1,29 @@
 """What GRPO and RLOO share: rollouts from an engine, guarded rewards, records of both, and phase times.
 
 A mixin in front of a TRL trainer. It overrides, each for one reason:
-- `_generate_and_score_completions`: keep the rows beside the prompts; record rollouts with their advantages;
+- `_generate_and_score_completions`: keep the rows beside the prompts; silence flat groups; leave out truncated rows; record
+  rollouts with their advantages;
+- `_calculate_rewards`: keep the rewards of all processes, in which flat groups are found;
 - `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants;
 - `_save_checkpoint` (of `Saving`): seal it, rotate, survive a full disk.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
 import torch
 
+from posttrain.trainers import groups
 from posttrain.trainers.bridge import Bridge
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import connect
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.record import Recorder
+from posttrain.trainers.reference import anchor
 from posttrain.trainers.saving import Saving
 from posttrain.trainers.scorer import Scorer
 
@@ -26,11 +31,16 @@ from posttrain.trainers.scorer import Scorer
 class Online(Saving):
     """State and overrides shared by the trainers that sample from the policy while they train."""
 
+    kl_in_reward: bool = False
+    """The trainer takes the KL off the rewards instead of adding it to the loss."""
     parts: Parts
     bridge: Bridge
     scorer: Scorer
     recorder: Recorder
     invariants: Invariants | None = None
+    _without_truncated: bool = False
+    _rewards: torch.Tensor | None = None
+    """Of the last batch of all processes: (rows, functions), before weights; NaN = not judged."""
 
     def attach(self, parts: Parts, bridge: Bridge, scorer: Scorer) -> None:
         """Called once, right after TRL's constructor."""
@@ -40,6 +50,13 @@ class Online(Saving):
         self.recorder = Recorder(parts.run, self.accelerator.process_index)
         parts.stack.callback(self.recorder.close)
         parts.follower = bridge.follower
+        anchor(self, parts)
+        if self.mask_truncated_completions:
+            # TRL tells a truncated row by its last token, and leaves its reward in the baseline of its group.
+            self.mask_truncated_completions, self._without_truncated = False, True
+            scorer.left_out = self._truncated
+        for name in ("grpo", "rloo"):
+            logging.getLogger(f"trl.trainer.{name}_trainer").addFilter(_known_already)
         connect(self, parts)
         if parts.invariants:
             self.invariants = Invariants(self, parts, online=True)
@@ -50,11 +67,51 @@ class Online(Saving):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.bridge.rows = [dict(row) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
+        self._silence_flat_groups(output)
+        if self._without_truncated:
+            self._leave_out(output, torch.tensor(self._truncated(), device=self.accelerator.device))
         if self.invariants is not None:
             bridge = self.bridge
             self.invariants.generated(output, bridge.made, bridge.sampled, self.scorer, self.model.training)
         self._record(output)
         return output
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
+        self._rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards
+
+    def _silence_flat_groups(self, output: dict[str, Any]) -> None:
+        training = self.model.training
+        size = self.num_generations if training else self.num_generations_eval
+        flat = groups.flat(
+            self._rewards,
+            self.reward_weights.to(self._rewards.device),
+            size,
+            apart=getattr(self, "multi_objective_aggregation", "") == "normalize_then_sum",
+            clip=getattr(self, "reward_clip_range", None),
+        )
+        shares = self._metrics["train" if training else "eval"]["frac_reward_zero_std"]
+        shares[-1:] = [flat.float().mean().item()]
+        if self.kl_in_reward and self.beta != 0.0:
+            return  # the penalty differs between rows of one reward
+        rows = len(output["advantages"])
+        mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)
+        output["advantages"][flat.repeat_interleave(size)[mine]] = 0.0
+
+    def _truncated(self) -> list[bool]:
+        return [rollout.finish != "stop" for rollout in self.bridge.made]
+
+    def _leave_out(self, output: dict[str, Any], rows: torch.Tensor) -> None:
+        for name in ("completion_mask", "tool_mask"):
+            if name in output:
+                output[name][rows] = 0
+        if "old_logps" in output:
+            output["old_logps"][rows] = 0.0  # a sum over no tokens, as the other side of the ratio will be
+        mask = output["completion_mask"]
+        if "tool_mask" in output:
+            mask = mask * output["tool_mask"]
+        if "num_items_in_batch" in output:
+            output["num_items_in_batch"] = self.accelerator.gather(mask.sum()).sum()
 
     def _record(self, output: dict[str, Any]) -> None:
         mode = "train" if self.model.training else "eval"
@@ -112,6 +169,12 @@ class Online(Saving):
         if self.invariants is not None:
             self.invariants.loss(loss)
         return loss
+
+
+def _known_already(record: logging.LogRecord) -> bool:
+    """False for TRL's warning about a row without a reward, which prints all of the row: `faults.jsonl` and `rollouts/`
+    have it."""
+    return "All reward functions returned None" not in str(record.msg)
 
 
 def bridge_of(parts: Parts) -> Bridge:

@@ -11,7 +11,7 @@ from typing import Any
 
 from trl import RLOOConfig, RLOOTrainer
 
-from posttrain.errors import Mistake
+from posttrain.errors import Alarm, Mistake
 from posttrain.trainers.log import callbacks
 from posttrain.trainers.online import Online, bridge_of
 from posttrain.trainers.parts import Parts
@@ -23,6 +23,7 @@ class RLOO(Online, RLOOTrainer):
     """REINFORCE leave-one-out (Ahmadian et al. 2024, arXiv 2402.14740)."""
 
     Config = RLOOConfig
+    kl_in_reward = True
 
     @classmethod
     def build(cls, parts: Parts) -> RLOO:
@@ -50,6 +51,12 @@ class RLOO(Online, RLOOTrainer):
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any
     ) -> list[list[int]]:
         rollouts = self.bridge.roll([row["prompt"] for row in self.bridge.rows], self)
+        empty = next((r for r in rollouts if not any(r.mask)), None)
+        if empty is not None:
+            raise Alarm(
+                f"row {empty.row_id}, sample {empty.sample}: the completion is empty, and rloo cannot leave its tokens out; "
+                "mend the engine or the strategy, or use grpo"
+            )
         if any(r.prompt_ids != list(ids) or 0 in r.mask for r, ids in zip(rollouts, prompt_ids, strict=True)):
             raise Mistake(
                 "rollouts.strategy: algorithm rloo needs one that asks the row's own prompt in one turn; use grpo"

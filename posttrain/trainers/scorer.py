@@ -47,6 +47,8 @@ class Scorer:
         self.scores: list[dict[str, float | None]] = []
         """Of the last batch of this process: for each row, reward name -> number before weights (None: not judged)."""
         self.faults: list[list[str]] = []
+        self.left_out: Callable[[], Sequence[bool]] | None = None
+        """Says which rows of the batch count as not judged, whatever their scores are (truncated ones, say)."""
         self._batch: Any = None
 
     def columns(self) -> list[Callable[..., list[float | None]]]:
@@ -58,7 +60,10 @@ class Scorer:
             if self._batch is not completions:
                 self._score(prompts, completions, completion_ids, columns)
                 self._batch = completions
-            return [None if None in row.values() else row[name] for row in self.scores]
+            out = self.left_out() if self.left_out is not None else [False] * len(self.scores)
+            return [
+                None if left or None in row.values() else row[name] for left, row in zip(out, self.scores, strict=True)
+            ]
 
         column.__name__ = name
         return column

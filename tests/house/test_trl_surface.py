@@ -15,19 +15,27 @@ SURFACE = {
         "_get_per_token_logps_and_entropies": ["model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"],
         "_compute_loss": ["model", "inputs"],
         "_get_train_sampler": ["dataset"],
+        "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
+        "get_high_entropy_mask": ["entropies", "mask", "threshold"],
         "_save_checkpoint": ["model", "trial"],
     },
     "RLOOTrainer": {
         "_generate_and_score_completions": ["inputs"],
         "_tokenize_prompts": ["prompts"],
         "_generate_single_turn": ["prompt_ids", "images", "multimodal_fields"],
+        "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
         "_get_per_token_logps_and_entropies": ["model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"],
         "_prepare_inputs": ["generation_batch"],
         "training_step": ["model", "inputs", "num_items_in_batch"],
         "_save_checkpoint": ["model", "trial"],
     },
     "SFTTrainer": {"training_step": [], "_save_checkpoint": ["model", "trial"]},
-    "DPOTrainer": {"training_step": [], "_save_checkpoint": ["model", "trial"]},
+    "DPOTrainer": {
+        "training_step": [],
+        "_save_checkpoint": ["model", "trial"],
+        "_compute_loss": ["model", "inputs", "return_outputs"],
+        "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
+    },
 }
 
 
