@@ -25,7 +25,7 @@ NASTY = [
 WORDS = [
     "model", "name", "with", "adapter", "data", "train", "eval", "use", "hub", "path", "rewards", "weight", "rollouts", "engine", "sampling", "stop",
     "trainer", "args", "algorithm", "evaluation", "run", "seed", "extends", "correction", "mode", "learning_rate", "temperature", "str", "Use",
-    "list[str]", "0", "__class__", "model_config", "with_", "", "☃", "a.b", "a\nb",
+    "list[str]", "0", "__class__", "model_config", "with_", "", "☃", "a.b", "a\nb", "api_key", "api_key_env", "trust_remote_code", "columns",
 ]  # fmt: skip
 
 leaves = st.sampled_from(NASTY) | st.integers() | st.floats() | st.text(max_size=20)
