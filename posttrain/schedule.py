@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from posttrain.errors import Mistake
 from posttrain.evaluation import evaluate, find_benchmark
 from posttrain.recipe import Recipe
@@ -17,34 +19,37 @@ from rollouts.records import Sampling
 class Schedule:
     """When which benchmark is due. All processes call `evaluate`; the main one works, the others wait."""
 
-    def __init__(self, recipe: Recipe, run: RunDir, parts: Parts):
+    def __init__(self, recipe: Recipe, run: RunDir, parts: Parts, trainer: Any):
         self.recipe = recipe
         self.run = run
         self.parts = parts
         self.benchmarks = [
             find_benchmark(entry.benchmark, f"evaluation.{i}.benchmark") for i, entry in enumerate(recipe.evaluation)
         ]
-        self.trainer: Any = None
+        self.trainer = trainer
 
-    def callbacks(self) -> list[Every]:
+    def during(self) -> list[Every]:
         """One for each benchmark with `every`."""
         return [
-            Every(entry.every, lambda step, i=i: self._one(self.trainer, i, f"step-{step:06d}"))
+            Every(entry.every, lambda step, i=i: self._one(i, f"step-{step:06d}"))
             for i, entry in enumerate(self.recipe.evaluation)
             if entry.every
         ]
 
-    def evaluate(self, trainer: Any, when: str) -> None:
+    def evaluate(self, when: str) -> None:
         """Run the benchmarks that are due `before` or `after`."""
-        self.trainer = trainer
         for i, entry in enumerate(self.recipe.evaluation):
             if getattr(entry, when):
-                self._one(trainer, i, when)
+                self._one(i, when)
 
-    def _one(self, trainer: Any, index: int, when: str) -> None:
-        accelerator = trainer.accelerator
+    def _one(self, index: int, when: str) -> None:
+        accelerator = self.trainer.accelerator
         self._refuse_sharded(accelerator)
-        self.parts.follower.follow(trainer)
+        there = [(self.run.evaluation(when, self.benchmarks[index].name) / "result.json").exists()]
+        broadcast_object_list(there)
+        if there[0]:
+            return  # an earlier launch of this run was here
+        self.parts.follower.follow(self.trainer)
         with self.parts.timer("other"):
             if accelerator.is_main_process:
                 self._work(self.recipe.evaluation[index], self.benchmarks[index], when)

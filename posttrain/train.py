@@ -41,6 +41,7 @@ def train(words: list[str]) -> None:
     from posttrain.evaluation import BENCHMARKS
     from posttrain.recipe.check import check
     from posttrain.schedule import Schedule
+    from posttrain.trainers.state import keeping
 
     kind = assemble.trainer_class(recipe)
     check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
@@ -49,17 +50,18 @@ def train(words: list[str]) -> None:
     with bookkeeping.status(world, claimed) as status, ExitStack() as stack:
         parts = assemble.parts(recipe, run, stack)
         bookkeeping.plan(world, run, parts)
-        schedule = Schedule(recipe, run, parts)
-        parts.callbacks.extend(schedule.callbacks())
         trainer = assemble.trainer(kind, parts)
+        schedule = Schedule(recipe, run, parts, trainer)
+        parts.after_step.extend(schedule.during())
         preflight.run(trainer, parts, world, "off" if launch.no_preflight else recipe.preflight)
-        schedule.evaluate(trainer, "before")
+        schedule.evaluate("before")
         try:
-            trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
+            with keeping(trainer):
+                trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
         finally:
             status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)
         bookkeeping.result(run, trainer)
-        schedule.evaluate(trainer, "after")
+        schedule.evaluate("after")
     if world.is_main_process:
         bookkeeping.finish(run)
 

@@ -58,14 +58,14 @@ class PhaseTimes(TrainerCallback):
             self.trainer._metrics["train"][f"time/{phase}"].append(seconds)
 
 
-class Every(TrainerCallback):
-    """Calls `do(step)` after every `steps` optimiser steps, on all processes."""
+class Every:
+    """Calls `do(step)` after every `steps` optimiser steps, on all processes. One of `Parts.after_step`."""
 
     def __init__(self, steps: int, do: Callable[[int], None]):
         self.steps = steps
         self.do = do
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def __call__(self, state: Any) -> None:
         if state.global_step % self.steps == 0 and state.global_step < state.max_steps:
             self.do(state.global_step)
 

@@ -1,7 +1,6 @@
 """What SFT and DPO share: no rollouts while they train, but the same log, run directory and evaluation.
 
-A mixin in front of a TRL trainer; it overrides `training_step`, to time it and to look at the loss, and `_save_checkpoint`
-(of `Saving`), to seal checkpoints, rotate them, and survive a full disk.
+A mixin in front of a TRL trainer; it overrides `training_step`, to time it and to look at the loss, and what `Resumable` does.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from posttrain.trainers.follow import Follower
 from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import callbacks, connect
 from posttrain.trainers.parts import Parts
-from posttrain.trainers.saving import Saving
+from posttrain.trainers.state import Resumable
 
 
-class Offline(Saving):
+class Offline(Resumable):
     """Shared by the trainers that learn from a fixed data set."""
 
     parts: Parts
@@ -34,6 +33,7 @@ class Offline(Saving):
             callbacks=[*callbacks(parts), *parts.callbacks],
         )
         trainer.parts = parts
+        trainer.make_resumable()
         connect(trainer, parts)
         if parts.engine is not None:
             parts.follower = Follower(parts.engine, parts.run, parts.timer)
@@ -42,6 +42,8 @@ class Offline(Saving):
             trainer.add_callback(trainer.invariants)
             if parts.follower is not None:
                 parts.follower.synced = trainer.invariants.synced
+            trainer.stateful["invariants"] = trainer.invariants
+        trainer.settled()
         return trainer
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:

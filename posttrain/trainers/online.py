@@ -5,7 +5,7 @@ A mixin in front of a TRL trainer. It overrides, each for one reason:
   rollouts with their advantages;
 - `_calculate_rewards`: keep the rewards of all processes, in which flat groups are found;
 - `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants;
-- `_save_checkpoint` (of `Saving`): seal it, rotate, survive a full disk.
+- and what `Resumable` does.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from posttrain.trainers.log import connect
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.record import Recorder
 from posttrain.trainers.reference import anchor
-from posttrain.trainers.saving import Saving
 from posttrain.trainers.scorer import Scorer
+from posttrain.trainers.state import Resumable, Stateful
 
 
-class Online(Saving):
+class Online(Resumable):
     """State and overrides shared by the trainers that sample from the policy while they train."""
 
     kl_in_reward: bool = False
@@ -50,6 +50,7 @@ class Online(Saving):
         self.recorder = Recorder(parts.run, self.accelerator.process_index)
         parts.stack.callback(self.recorder.close)
         parts.follower = bridge.follower
+        self.make_resumable()
         anchor(self, parts)
         if self.mask_truncated_completions:
             # TRL tells a truncated row by its last token, and leaves its reward in the baseline of its group.
@@ -63,6 +64,12 @@ class Online(Saving):
             self.add_callback(self.invariants)
             bridge.asked = self.invariants.asked
             bridge.follower.synced = self.invariants.synced
+            self.stateful["invariants"] = self.invariants
+        self.stateful |= {"scorer": scorer, "recorder": self.recorder}
+        for name, part in (("strategy", parts.strategy), ("engine", parts.engine)):
+            if isinstance(part, Stateful):
+                self.stateful[name] = part
+        self.settled()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.bridge.rows = [dict(row) for row in inputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ class Parts:
     judged: list[Judged] = field(default_factory=list)
     timer: Timer = field(default_factory=Timer)
     callbacks: list[Any] = field(default_factory=list)
+    after_step: list[Callable[[Any], None]] = field(default_factory=list)
+    """Called with transformers' `TrainerState` after an optimiser step is logged, and before it is saved."""
     invariants: bool = True
     """False: nothing is checked while the run goes on. For measuring what the checks cost; no recipe can say so."""
     failed_saves: int = 0

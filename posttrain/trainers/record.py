@@ -50,6 +50,12 @@ class Recorder:
             except BaseException as error:
                 self._error = error
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = int(state["count"])
+
     def close(self) -> None:
         self._queue.put(None)
         self._thread.join(timeout=60)

@@ -51,6 +51,14 @@ class Scorer:
         """Says which rows of the batch count as not judged, whatever their scores are (truncated ones, say)."""
         self._batch: Any = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows of the last batches could not be judged, by reward."""
+        return {judged.name: [list(pair) for pair in judged.recent] for judged in self.judged}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for judged in self.judged:
+            judged.recent = deque((int(rows), int(faulty)) for rows, faulty in state.get(judged.name, ()))
+
     def columns(self) -> list[Callable[..., list[float | None]]]:
         """One callable a reward with TRL's signature; their `__name__`s are the metric names."""
         return [self._column(judged.name) for judged in self.judged]

@@ -7,6 +7,16 @@ import inspect
 import pytest
 import trl
 
+RESUMED = {
+    "_maybe_log_save_evaluate": ["tr_loss", "grad_norm", "model", "trial", "epoch"],
+    "_save_checkpoint": ["model", "trial"],
+    "_load_rng_state": ["checkpoint"],
+    "get_train_dataloader": [],
+    "train": ["resume_from_checkpoint"],
+}
+"""Of transformers, by which a run goes on exactly; for every trainer."""
+
+
 SURFACE = {
     "GRPOTrainer": {
         "_generate_and_score_completions": ["inputs"],
@@ -17,7 +27,7 @@ SURFACE = {
         "_get_train_sampler": ["dataset"],
         "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
         "get_high_entropy_mask": ["entropies", "mask", "threshold"],
-        "_save_checkpoint": ["model", "trial"],
+        **RESUMED,
     },
     "RLOOTrainer": {
         "_generate_and_score_completions": ["inputs"],
@@ -27,12 +37,12 @@ SURFACE = {
         "_get_per_token_logps_and_entropies": ["model", "input_ids", "attention_mask", "logits_to_keep", "batch_size"],
         "_prepare_inputs": ["generation_batch"],
         "training_step": ["model", "inputs", "num_items_in_batch"],
-        "_save_checkpoint": ["model", "trial"],
+        **RESUMED,
     },
-    "SFTTrainer": {"training_step": [], "_save_checkpoint": ["model", "trial"]},
+    "SFTTrainer": {"training_step": [], **RESUMED},
     "DPOTrainer": {
         "training_step": [],
-        "_save_checkpoint": ["model", "trial"],
+        **RESUMED,
         "_compute_loss": ["model", "inputs", "return_outputs"],
         "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     },

@@ -1,0 +1,280 @@
+"""Going on exactly: checkpoints that hold the whole state of a trainer, and one from the middle of a step when a run must end.
+
+A mixin in front of a TRL trainer. It overrides, each for one reason:
+- `_maybe_log_save_evaluate`: after an optimiser step is logged, note the boundary; then what is due (evaluations), then save;
+- `_save_checkpoint` (of `Saving`): this process's part beside transformers' files;
+- `train`, `_load_rng_state`: go back to the noted state where transformers goes back to its own, which lacks TRL's buffer of
+  rollouts, what was not logged yet, and the state of our own parts;
+- `get_train_dataloader`: keep the sampler, so that the order of a later epoch is that of an unbroken run. (TRL's sampler
+  draws an order each time it is iterated, so in a new process the first order would come again.)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from posttrain import checkpoints, terminal
+from posttrain.errors import Alarm, Mistake
+from posttrain.rundir import write_atomic
+from posttrain.trainers import boundary as bounds
+from posttrain.trainers.boundary import Boundary, Stateful
+from posttrain.trainers.saving import Saving
+
+PATIENCE = 60.0
+"""Seconds that the main process waits for the parts of the others when a run must end."""
+
+
+class Resumable(Saving):
+    """Boundaries, exact resume and emergency checkpoints for any TRL trainer."""
+
+    stateful: dict[str, Stateful]
+    """What else has state: name -> object. Fill it before `train`."""
+    boundary: Boundary | None = None
+    """The last one between two optimiser steps."""
+
+    def make_resumable(self) -> None:
+        """Called once, right after TRL's constructor, before callbacks that look at a state which may be restored."""
+        self.stateful = {}
+        self._from: Boundary | None = None
+        self._manifest: checkpoints.Manifest | None = None
+        self._sampler: Any = None
+        self._changing = threading.Lock()
+        """Held while an optimiser step changes the weights, until its boundary is noted."""
+        self._emergency = threading.Lock()
+        self._kept: tuple[Path | None, str] | None = None
+        self.add_callback(_Return(self))
+
+    def settled(self) -> None:
+        """Called when every other callback was added."""
+        self.add_callback(_Change(self))
+
+    # -- a run goes on ---------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """As transformers' own; from a checkpoint of ours, exactly.
+
+        Raises:
+            Alarm: the checkpoint is not what its manifest says.
+        """
+        if resume_from_checkpoint:
+            folder = Path(resume_from_checkpoint)
+            self._manifest = checkpoints.whole(folder)
+            if self._manifest is None:
+                raise Alarm(f"{folder}: {checkpoints.examine(folder)}; the same command goes on from an older one")
+            self._from = Boundary.read(folder, self.accelerator.process_index)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _restore(self) -> None:
+        """When transformers has loaded all that is its own, before the first batch."""
+        if self._from is None or self._manifest is None:
+            return
+        found = bounds.digest(self)
+        if found != self._manifest.weights:
+            raise Alarm(
+                f"{self._manifest.folder}: the weights that were loaded are not those that were saved (digest {found or 'none'}, "
+                f"saved {self._manifest.weights or 'none'}); begin anew with --restart"
+            )
+        bounds.restore(self, self._from, self.stateful)
+        bounds.restore_reference(self, self._manifest.folder)
+        self.boundary = self._from
+        if self.parts.follower is not None:
+            self.parts.follower.forget()
+        for due in self.parts.after_step:  # of this very step, if the run was cut while it was evaluated
+            due(self.state)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self._from is None:
+            return super()._load_rng_state(checkpoint)
+        return bounds.restore_random(self._from)
+
+    def get_train_dataloader(self) -> Any:
+        loader = super().get_train_dataloader()
+        at = getattr(loader, "batch_sampler", None)
+        while hasattr(at, "batch_sampler"):
+            at = at.batch_sampler
+        self._sampler = getattr(at, "sampler", None)
+        return loader
+
+    def _begin_epoch(self, epoch: int) -> None:
+        """The order of the rows of `epoch` (from 0) is that of an unbroken run."""
+        sampler = self._sampler
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        elif (generator := getattr(sampler, "generator", None)) is not None and hasattr(sampler, "num_samples"):
+            generator.manual_seed(sampler.seed)
+            for _ in range(epoch):
+                torch.randperm(sampler.num_samples, generator=generator)
+
+    # -- a step ends -----------------------------------------------------------------------------------------------------
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any
+    ):
+        saving, self.control.should_save = self.control.should_save, False
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        if self._changing.locked():  # not at the end of an epoch, where transformers calls this once more
+            self.boundary = bounds.take(self, self.stateful)
+            self._changing.release()
+            for due in self.parts.after_step:
+                due(self.state)
+        if saving:
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def write_parts(self, folder: Path) -> None:
+        self.boundary = bounds.take(self, self.stateful)
+        self.boundary.write(folder, self.accelerator.process_index)
+        bounds.write_reference(self, folder)
+
+    def checkpoint_facts(self, folder: Path) -> dict[str, Any]:
+        return {"weights": bounds.digest(self), "ledger": self._ledger()}
+
+    def _ledger(self) -> dict[str, Any]:
+        ledger = getattr(self.invariants, "ledger", None)
+        if ledger is None:
+            return {}
+        return {k: v for k, v in ledger.state_dict().items() if isinstance(v, int | str)}
+
+    # -- a run must end --------------------------------------------------------------------------------------------------
+
+    def emergency(self, reason: str) -> tuple[Path | None, str]:
+        """A whole checkpoint of the last boundary, from anywhere in a step and from any thread.
+
+        No process waits for another in a collective, so it works when some are gone: each writes its own part, and the
+        main one seals the checkpoint when all parts are there. Calling it again gives the same answer.
+
+        Returns:
+            The folder (None if there is no checkpoint of the last step), and a clause that says what is kept.
+        """
+        with self._emergency:
+            if self._kept is None:
+                try:
+                    self._kept = self._keep(reason)
+                except Exception as error:  # whatever it is, the run is ending for another reason, which must be told
+                    self._kept = (None, f"the state of the last step could not be saved ({error}); {self._older()}")
+            return self._kept
+
+    def _keep(self, reason: str) -> tuple[Path | None, str]:
+        if self.boundary is None or self.boundary.step == 0:
+            return None, "no optimiser step was finished, so there is nothing to keep"
+        if bounds.sharded(self):
+            return None, f"a sharded model cannot be saved in mid-step; {self._older()}"
+        mine = threading.current_thread() is threading.main_thread()
+        if not self._changing.acquire(timeout=0 if mine else 30):
+            return None, f"the step had begun to change the weights; {self._older()}"
+        try:
+            return self._write_emergency(self.boundary, reason)
+        finally:
+            self._changing.release()
+
+    def _write_emergency(self, boundary: Boundary, reason: str) -> tuple[Path | None, str]:
+        folder = checkpoints.folder_of(self.parts.run, boundary.step)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        kept = f"the state of step {boundary.step} is kept in {folder}"
+        if checkpoints.whole(folder) is not None:
+            return folder, kept
+        if rank == 0:
+            for stale in folder.glob("*"):
+                if not stale.name.startswith("posttrain-r"):  # the others may have written their parts
+                    stale.unlink() if stale.is_file() else None
+        boundary.write(folder, rank)
+        if rank != 0:
+            return folder, f"process {rank} has written its part of step {boundary.step}"
+        try:
+            self._save(str(folder))
+            self._save_optimizer_and_scheduler(str(folder))
+            self._save_scaler(str(folder))
+            bounds.write_reference(self, folder)
+            write_atomic(folder / "trainer_state.json", boundary.state_text())
+            missing = self._await_parts(folder, boundary.step, world)
+            if missing:
+                checkpoints.discard(folder)
+                names = ", ".join(map(str, missing))
+                return None, f"process {names} left no state of step {boundary.step}; {self._older()}"
+            checkpoints.seal(
+                folder,
+                step=boundary.step,
+                world=world,
+                reason=f"stopped: {reason}",
+                metric=checkpoints.measure(self.parts.run, self.parts.recipe.checkpoints.metric, boundary.step),
+                **self.checkpoint_facts(folder),
+            )
+        except Exception as error:
+            checkpoints.discard(folder)
+            if (trouble := checkpoints.disk_trouble(error)) is None:
+                raise
+            return None, f"{trouble}, so the state of step {boundary.step} is lost; {self._older()}"
+        return folder, kept
+
+    def _await_parts(self, folder: Path, step: int, world: int) -> list[int]:
+        """Processes that left no state of `step` within `PATIENCE`."""
+        until = time.monotonic() + PATIENCE
+        while missing := [r for r in range(world) if not _has_part(folder, r, step)]:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        return missing
+
+    def _older(self) -> str:
+        found = checkpoints.newest(self.parts.run) if self.accelerator.is_main_process else None
+        return f"the checkpoint of step {found.step} is kept" if found else "there is no older checkpoint"
+
+
+def _has_part(folder: Path, rank: int, step: int) -> bool:
+    try:
+        return json.loads(bounds.plain_of(folder, rank).read_text())["step"] == step
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+class _Return(TrainerCallback):
+    """When transformers has gone back to a checkpoint, and when it begins an epoch."""
+
+    def __init__(self, trainer: Resumable):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer._restore()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer._begin_epoch(int((state.epoch or 0.0) + 1e-6))
+
+
+class _Change(TrainerCallback):
+    """The last to hear that an optimiser step is about to change the weights: the others may still stop it."""
+
+    def __init__(self, trainer: Resumable):
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer._changing.acquire()
+
+
+@contextmanager
+def keeping(trainer: Resumable) -> Iterator[None]:
+    """Whatever ends the training in this block, the state of the last step is kept, and the line that says why it ended says
+    so too. Errors of ours go on as they are, with a line before their traceback."""
+    try:
+        yield
+    except (Mistake, GeneratorExit):
+        raise
+    except BaseException as error:
+        folder, clause = trainer.emergency(f"{type(error).__name__}: {error}")
+        if not trainer.accelerator.is_main_process:
+            raise
+        if folder is not None:
+            clause += "; the same command goes on from there"
+        if isinstance(error, Alarm):
+            raise Alarm(f"{error}; {clause}") from error
+        print(f"posttrain: {terminal.clean(clause)}", file=sys.stderr, flush=True)
+        raise
