@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from transformers import TrainerCallback
@@ -14,6 +17,8 @@ from posttrain.errors import Alarm
 from posttrain.imports import load_object
 from posttrain.rundir import RunDir, append_line, read_lines
 from posttrain.trainers import TRAINERS
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def trainer_of(built):
@@ -130,3 +135,59 @@ def test_rollouts_of_a_step_that_is_gone_on_with_join_those_that_are_there(parts
     built.stack.close()
     phases = [r["phase"] for r in read_lines(built.run.rollout_file(0, 0))]
     assert phases == ["eval"] + ["train"] * 8
+
+
+TWO = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from accelerate import Accelerator
+from posttrain import checkpoints
+from posttrain.recipe.schema import Checkpoints
+from posttrain.rundir import RunDir
+from posttrain.trainers import saving
+
+accelerator = Accelerator(cpu=True)
+rank, run = accelerator.process_index, RunDir(sys.argv[1])
+recipe = SimpleNamespace(checkpoints=Checkpoints(every=1, keep=1))
+parts = SimpleNamespace(recipe=recipe, run=run, failed_saves=0)
+got = []
+for step in (1, 2, 3):
+    trainer = SimpleNamespace(parts=parts, accelerator=accelerator, state=SimpleNamespace(global_step=step))
+
+    def write(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"part-{rank}.safetensors").write_bytes(bytes(100))
+        if rank == 1 and step == 2:
+            with open("/dev/full", "wb") as file:
+                file.write(bytes(100))
+
+    made = saving.save(trainer, write)
+    got.append(None if made is None else (made.step, made.world, sorted(made.files)))
+accelerator.wait_for_everyone()
+print(f"rank {rank}: {got} {parts.failed_saves}", flush=True)
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_for_one_process_costs_all_of_them_the_checkpoint(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(ROOT / "recipes/accelerate/cpu.yaml"),
+    ]
+    ended = subprocess.run(
+        [*command, "--num_processes", "2", str(tmp_path / "two.py"), str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    files = ["part-0.safetensors", "part-1.safetensors"]
+    wanted = [(1, 2, files), None, (3, 2, files)]
+    assert sorted(ended.stdout.splitlines())[-2:] == [f"rank {rank}: {wanted} 1" for rank in (0, 1)]
+    assert "the checkpoint of step 2 was not saved: the disk is full; the one of step 1 stays" in ended.stderr
+    assert [step for step, _ in checkpoints.all_of(RunDir(tmp_path / "run"))] == [3]
