@@ -23,7 +23,7 @@ GOLDS = (
 )
 """Names under which data sets keep the right answer."""
 
-FORMS: tuple[tuple[str, str], ...] = (
+FORMS: tuple[tuple[str, str | None], ...] = (
     ("in a box", r"\boxed{%s}"),
     ("behind ####", "#### %s"),
     ("in answer tags", "<answer>%s</answer>"),
@@ -31,6 +31,7 @@ FORMS: tuple[tuple[str, str], ...] = (
     ("thought, in answer tags", "<think>\nLet me see.\n</think>\n<answer>%s</answer>"),
     ("in a sentence", "The answer is %s."),
     ("alone", "%s"),
+    ("as the data has it", None),
 )
 """How answers are given; the form in which a reward finds the golds is the one it is then tried with."""
 
@@ -89,14 +90,38 @@ def gold_columns(columns: Collection[str]) -> list[str]:
     return [name for name in GOLDS if name in columns]
 
 
-def golds(rows: Sequence[Mapping[str, Any]], column: str) -> list[str | None]:
-    """The gold answer of each row as text; None where there is none that can be read."""
-    return [gold_text(row.get(column)) for row in rows]
-
-
 _LETTER = re.compile(r"[A-Z]")
 _OPPOSITE = {"yes": "no", "true": "false", "right": "wrong"}
 _OPPOSITE |= {v: k for k, v in _OPPOSITE.items()}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row whose right answer is known."""
+
+    row: Mapping[str, Any]
+    gold: str
+    """The answer itself."""
+    raw: str
+    """What the column holds: often a whole solution."""
+
+    def text(self, form: str | None, answer: str) -> str:
+        """A completion that gives `answer` in one of `FORMS`."""
+        if form is not None:
+            return form % answer
+        if self.gold in self.raw:
+            return self.raw.replace(self.gold, answer)
+        return self.raw if answer == self.gold else answer
+
+    @property
+    def name(self) -> str:
+        return str(self.row.get("row_id"))
+
+
+def cases(rows: Sequence[Mapping[str, Any]], column: str) -> list[Case]:
+    """The rows whose `column` holds an answer that can be read."""
+    read = [(row, gold_text(row.get(column))) for row in rows]
+    return [Case(row, gold, str(row[column])) for row, gold in read if gold is not None]
 
 
 def wrong(gold: str, others: Sequence[str] = ()) -> str:

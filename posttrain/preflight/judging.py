@@ -11,7 +11,7 @@ from typing import Any
 from posttrain.findings import Finding, bad, good, idle
 from posttrain.imports import Use
 from posttrain.preflight import answers
-from posttrain.preflight.answers import Target
+from posttrain.preflight.answers import Case, Target
 from posttrain.preflight.scene import Scene
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores
@@ -124,53 +124,63 @@ def rolled(scene: Scene, row: Mapping[str, Any], rollout: Rollout) -> Answer:
 
 
 def golds_win(judge: Judge) -> Finding:
-    """A verifying reward gives the gold answer more than a wrong one, an empty one, and one that breaks graders."""
+    """A verifying reward gives the gold answer more than a wrong one, an empty one, and those that break graders."""
     scene, one = judge.scene, judge.one
     columns = [c for c in scene.rows[0] if c not in ("prompt", "row_id")]
-    column = answers.named_column(judge.target, columns)
-    if column is None:
-        column = _by_trial(judge, answers.gold_columns(columns))
+    column = answers.named_column(judge.target, columns) or _by_trial(judge, answers.gold_columns(columns))
     if column is None:
         return idle("reads no column of right answers")
-    usable = [
-        (row, gold)
-        for row, gold in zip(scene.rows, answers.golds(scene.rows, column), strict=True)
-        if gold is not None
-    ]
-    if not usable:
+    cases = answers.cases(scene.rows, column)[:TRIED]
+    if not cases:
         return bad(
             f'column "{column}" holds no answer that can be read in any of {len(scene.rows)} rows',
             f"map the right column (data.train.columns: {{{column}: ...}})",
         )
-    usable = usable[:TRIED]
-    label, form, values = _form(judge, usable)
-    golden = f"{len(usable)} golds {label} from {column}"
-    if isinstance(values, str):
-        return bad(f"{golden}: {values}", f"mend {one.setting.use}; it must judge every gold")
-    every = [gold for _, gold in usable]
-    others = [("wrong", form % answers.wrong(gold, every), row, gold) for row, gold in usable]
-    others.append(("empty", "", *usable[0]))
-    calm = judge.score([answer(scene, row, text) for _, text, row, _ in others])
-    odd = [(what, form % text, *usable[0]) for what, text in answers.pathological(usable[0][1]).items()]
-    broken = judge.score([answer(scene, row, text) for _, text, row, _ in odd], bounded=True)
+    found = _tried(judge, cases, column)
+    if found.ok is False and one.setting.weight == 0:
+        return idle(f"{found.looked} ({WEIGHTLESS})")
+    return found
+
+
+def _tried(judge: Judge, cases: Sequence[Case], column: str) -> Finding:
+    scene, one = judge.scene, judge.one
+    sign = -1.0 if one.setting.weight < 0 else 1.0  # a penalty is the better the lower it is
+    label, form, golds = _form(judge, cases, sign)
+    golden = f"{len(cases)} golds {label} from {column}"
+    if isinstance(golds, str):
+        return bad(f"{golden}: {golds}", f"mend {one.setting.use}; it must judge every gold")
+    every = [case.gold for case in cases]
+    calm = [("wrong", case.text(form, answers.wrong(case.gold, every)), case) for case in cases]
+    calm.append(("empty", "", cases[0]))
+    odd = [(what, cases[0].text(form, text), cases[0]) for what, text in answers.pathological(cases[0].gold).items()]
     told: dict[str, list[float]] = {}
-    for scores, cases in ((calm, others), (broken, odd)):
+    for asked, bounded in ((calm, False), (odd, True)):
+        scores = judge.score([answer(scene, case.row, text) for _, text, case in asked], bounded=bounded)
         faults = {f.row: f for f in scores.faults}
-        for i, ((what, text, row, _), value) in enumerate(zip(cases, scores.values, strict=True)):
+        for i, ((what, text, case), value) in enumerate(zip(asked, scores.values, strict=True)):
             if (fault := faults.get(i) or faults.get(None)) is not None:
                 if what != "wrong" and one.setting.on_error.do == "skip_row":
                     continue  # such a row is left out, as the recipe asks
-                return _faulty(judge, what, fault, scores is broken)
-            best = values[str(row.get("row_id"))]
-            if value is not None:
-                told.setdefault(what, []).append(value)
-            if value is not None and value >= best:
+                return _faulty(judge, what, fault, bounded)
+            if value is None:
+                continue
+            told.setdefault(what, []).append(value)
+            if sign * value >= sign * golds[case.name]:
                 return bad(
-                    f"{_kind(what)} answer {text[:60]!r} scores {value:g}, the gold one {best:g} (row {row.get('row_id')})",
+                    f"{_kind(what)} answer {text[:60]!r} scores {value:g}, the gold one {golds[case.name]:g} (row {case.name})",
                     f"mend {one.setting.use}, or what it reads in column {column}",
                 )
     shown = ", ".join(f"{what} {_range(v)}" for what, v in told.items())
-    return good(f"{golden}: {_range(values.values())}; {shown}")
+    full = max(golds.values(), key=lambda v: sign * v)
+    least = min((v for values in told.values() for v in values), key=lambda v: sign * v, default=full)
+    for case in cases:
+        # Not all golds need score alike (a length may count), but each is nearer to full marks than to none.
+        if sign * golds[case.name] < sign * (full + least) / 2:
+            return bad(
+                f"the gold {case.gold[:60]!r} scores {golds[case.name]:g}, others {full:g} (row {case.name})",
+                f"mend {one.setting.use}, or that row's {column}",
+            )
+    return good(f"{golden}: {_range(golds.values())}; {shown}")
 
 
 def _by_trial(judge: Judge, columns: Sequence[str]) -> str | None:
@@ -179,13 +189,12 @@ def _by_trial(judge: Judge, columns: Sequence[str]) -> str | None:
     if not judge.target.takes_any:
         return None
     for column in columns:
-        row = next((r for r, g in zip(scene.rows, answers.golds(scene.rows, column), strict=True) if g), None)
-        if row is None:
+        case = next(iter(answers.cases(scene.rows, column)), None)
+        if case is None:
             continue
-        gold = answers.golds([row], column)[0]
-        changed = {**row, column: answers.wrong(gold)}
-        texts = [form % gold for _, form in answers.FORMS]
-        scores = judge.score([answer(scene, r, text) for r in (row, row, changed) for text in texts])
+        changed = {**case.row, column: answers.wrong(case.gold)}
+        texts = [case.text(form, case.gold) for _, form in answers.FORMS]
+        scores = judge.score([answer(scene, r, text) for r in (case.row, case.row, changed) for text in texts])
         n = len(texts)
         first, again, other = scores.values[:n], scores.values[n : 2 * n], scores.values[2 * n :]
         if first == again != other:  # one that says something else each time reads nothing by that
@@ -193,23 +202,18 @@ def _by_trial(judge: Judge, columns: Sequence[str]) -> str | None:
     return None
 
 
-def _form(judge: Judge, usable: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[str, str, dict[str, float] | str]:
+def _form(judge: Judge, cases: Sequence[Case], sign: float) -> tuple[str, str | None, dict[str, float] | str]:
     """The form in which the golds score best, and their scores by row; text instead says why there are none."""
     scene = judge.scene
-    asked = [answer(scene, row, form % gold) for _, form in answers.FORMS for row, gold in usable]
+    asked = [answer(scene, case.row, case.text(form, case.gold)) for _, form in answers.FORMS for case in cases]
     scores = judge.score(asked)
-    best: tuple[float, int] | None = None
-    for i in range(len(answers.FORMS)):
-        part = scores.values[i * len(usable) : (i + 1) * len(usable)]
-        if None not in part and (best is None or sum(part) > best[0]):
-            best = (sum(part), i)
-    if best is None:
+    parts = [scores.values[i : i + len(cases)] for i in range(0, len(asked), len(cases))]
+    whole = [i for i, part in enumerate(parts) if None not in part]
+    if not whole:
         fault = next((f"{f.kind}: {f.text}" for f in scores.faults), "none of them is judged (None)")
-        return answers.FORMS[0][0], answers.FORMS[0][1], fault
-    i = best[1]
-    values = scores.values[i * len(usable) : (i + 1) * len(usable)]
-    told = {str(row.get("row_id")): float(v) for (row, _), v in zip(usable, values, strict=True)}
-    return *answers.FORMS[i], told
+        return *answers.FORMS[0], fault
+    best = max(whole, key=lambda i: sign * sum(parts[i]))  # the first of equals
+    return *answers.FORMS[best], {case.name: float(v) for case, v in zip(cases, parts[best], strict=True)}
 
 
 def _faulty(judge: Judge, what: str, fault: Any, bounded: bool) -> Finding:
@@ -240,7 +244,7 @@ def varies(judge: Judge) -> Finding:
     if len(set(judge.seen)) > 1:
         return good(f"{len(judge.seen)} different completions score {_range(judge.seen)}")
     row = scene.rows[0]
-    mixed = [answer(scene, row, form % "12") for _, form in answers.FORMS]
+    mixed = [answer(scene, row, form % "12") for _, form in answers.FORMS if form is not None]
     mixed += [answer(scene, row, ""), answer(scene, row, "I do not know."), endless(scene, row)]
     scores = judge.score(mixed)
     n = len(judge.seen)

@@ -42,31 +42,39 @@ def _rows_fit(scene: Scene, most: int) -> Finding:
     """What TRL made of the rows: none longer than the model, none cut."""
     data = scene.trainer.train_dataset
     columns = getattr(data, "column_names", None) or []
-    cut = scene.trainer.args.max_length
+    cut, eos = scene.trainer.args.max_length, scene.tokenizer.eos_token_id
     if "input_ids" in columns:
-        lengths = [len(ids) for ids in data["input_ids"]]
+        lengths = _lengths(data, "input_ids")
+        packed = getattr(scene.trainer.args, "packing", False)
+        # SFT has cut its rows by now: one of exactly that length has lost its end, unless its end is there.
+        at_limit = [] if cut is None or packed else [i for i, n in enumerate(lengths) if n >= cut]
+        lost = [i for i in at_limit if eos not in data[i]["input_ids"][-4:]]
     elif "chosen_ids" in columns:
-        lengths = [
-            len(p) + max(len(c), len(r))
-            for p, c, r in zip(data["prompt_ids"], data["chosen_ids"], data["rejected_ids"], strict=True)
+        answers = [
+            max(pair) for pair in zip(_lengths(data, "chosen_ids"), _lengths(data, "rejected_ids"), strict=True)
         ]
+        lengths = [sum(both) for both in zip(_lengths(data, "prompt_ids"), answers, strict=True)]
+        lost = [] if cut is None else [i for i, n in enumerate(lengths) if n > cut]
     else:
         return idle("rows without token ids")
-    longest = max(lengths)
-    if longest > most:
-        return bad(
-            f"the longest row has {longest} tokens, the model {most} positions", "set model.max_length, or drop it"
-        )
-    # SFT has cut its rows by now, DPO will when it makes batches; a row of exactly that length has lost its end, as good as surely.
-    lost = (
-        sum(n >= cut for n in lengths) if cut is not None and not getattr(scene.trainer.args, "packing", False) else 0
-    )
     if lost:
         return bad(
-            f"{lost} of {len(lengths)} rows have {cut} tokens or more and lose their ends (max_length {cut})",
+            f"{len(lost)} of {len(lengths)} rows are longer than {cut} tokens and lose their ends (max_length)",
             "raise model.max_length, or leave those rows out of the data",
         )
-    return good(f"{len(lengths)} rows, the longest of {longest} tokens, of {most}")
+    if max(lengths) > most:
+        return bad(
+            f"the longest row has {max(lengths)} tokens, the model {most} positions",
+            "leave longer rows out of the data",
+        )
+    return good(f"{len(lengths)} rows, the longest of {max(lengths)} tokens, of {most}")
+
+
+def _lengths(data: Any, column: str) -> list[int]:
+    """Lengths of a column's lists, without making Python's own of them."""
+    import pyarrow.compute as pc
+
+    return pc.list_value_length(data.with_format("arrow")[column]).to_pylist()
 
 
 def memory_fits(scene: Scene) -> Finding:
@@ -83,7 +91,9 @@ def memory_fits(scene: Scene) -> Finding:
     if have is None:
         return idle(f"estimate {size(need)}; how much there is cannot be told on this system")
     if where == "memory":
-        need *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        # Of the processes here each will grow as this one will, and holds by now what this one holds.
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        need, have = need * beside, have + resident() * (beside - 1)
     told = f"estimate {size(need)} of {size(have)} {where}"
     if need <= have:
         return good(told)

@@ -37,6 +37,49 @@ def test_a_sound_one(look, reward):
     assert rows[SPREAD].ok
 
 
+def test_a_gold_that_scores_less_than_the_others(look, reward):
+    """One kind of answer that the grader reads wrongly: above its own wrong ones, and far from full marks."""
+    halved = "return [float(f'{{{a}}}' in t) * (0.1 if int(a) % 2 else 1) for t, a in zip(texts, answer)]"
+    row = look(reward(halved))[ANSWERS]
+    assert row.ok is False
+    assert "scores 0.1, others 1" in row.looked
+
+
+def test_golds_as_the_data_has_them(look, tmp_path):
+    """A column of whole solutions, and a reward that wants the very text."""
+    import json
+
+    file, judge = tmp_path / "rows.jsonl", tmp_path / "exact.py"
+    file.write_text(
+        "".join(
+            json.dumps({"question": f"{i}+{i}", "answer": f"{i} and {i} are {2 * i}\n#### {2 * i}"}) + "\n"
+            for i in range(100, 164)
+        )
+    )
+    judge.write_text(
+        "def judge(completions, answer, **c):\n    return [float(c[0]['content'] == a) for c, a in zip(completions, answer)]\n"
+    )
+    row = look(f"data.train={{path: '{file}', prompt: '{{question}}'}}", f"rewards=[{{use: '{judge}:judge'}}]")[
+        ANSWERS
+    ]
+    assert row.ok, row
+    assert row.looked.startswith("4 golds as the data has it from answer: 1; wrong 0, empty 0")
+
+
+def test_a_penalty_for_wrong_answers(look, reward):
+    """Its weight is negative, so the gold one should score least."""
+    row = look(reward("return [float(f'{{{a}}}' not in t) for t, a in zip(texts, answer)]", weight=-1.0))[ANSWERS]
+    assert row.ok, row
+    row = look(reward("return [float(f'{{{a}}}' in t) for t, a in zip(texts, answer)]", weight=-1.0))[ANSWERS]
+    assert row.ok is False
+
+
+def test_a_broken_one_that_is_only_shown(look, reward):
+    row = look(f"{reward('return [1.0 for _ in texts]', weight=0.0)[:-1]}, {{use: 'rewards.math:correct'}}]")[ANSWERS]
+    assert row.ok is None
+    assert "only shown" in row.looked
+
+
 def test_an_empty_answer_pays(look, reward):
     row = look(reward("return [float(not t or a in t) for t, a in zip(texts, answer)]"))[ANSWERS]
     assert row.ok is False

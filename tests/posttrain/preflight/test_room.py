@@ -29,7 +29,10 @@ def test_rows_that_are_cut(look):
     assert look(recipe="arithmetic_sft")["lengths"].ok
     row = look("model.max_length=30", recipe="arithmetic_sft")["lengths"]
     assert row.ok is False
-    assert "lose their ends (max_length 30)" in row.looked
+    assert "rows are longer than 30 tokens and lose their ends" in row.looked
+    row = look("model.max_length=40", "data.train.with={n: 64}", recipe="arithmetic_dpo")["lengths"]
+    assert row.ok is False
+    assert "lose their ends" in row.looked
 
 
 @pytest.mark.parametrize(
