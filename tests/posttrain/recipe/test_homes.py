@@ -139,7 +139,9 @@ def test_every_vllm_and_every_managed_field_has_a_home():
 
 @pytest.mark.parametrize("key", sorted(HOMES))
 def test_nothing_is_taken_away_from_home(valid, key):
-    with pytest.raises(Mistake, match=rf"^recipe: trainer\.args\.{key}: (belongs (in|on)|does not belong in a recipe) ?"):
+    with pytest.raises(
+        Mistake, match=rf"^recipe: trainer\.args\.{key}: (belongs (in|on)|does not belong in a recipe) ?"
+    ):
         recipe(valid, **{key: 1})
 
 
