@@ -85,7 +85,14 @@ def judged(recipe: Recipe) -> list[Judged]:
         make = Use(resolve_path(setting.use, None, f"{where}.use"), dict(setting.with_), where)
         if setting.processes == 0:
             make.build()  # a wrong argument shows now, not at the first batch
-        guard = Guard(make.build, name=name, timeout=setting.timeout, processes=setting.processes, where=where)
+        guard = Guard(
+            make.build,
+            name=name,
+            timeout=setting.timeout,
+            processes=setting.processes,
+            memory=setting.memory,
+            where=where,
+        )
         made.append(Judged(name=name, where=where, setting=setting, guard=guard))
     return made
 
@@ -131,7 +138,12 @@ def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[An
         raise Mistake(
             f"rollouts.sampling.max_tokens: {recipe.rollouts.sampling.max_tokens} leaves no room for a prompt"
         )
-    return load_rows(source, tokenizer, max_prompt_tokens=limit, where=where, template_args=recipe.model.template_args)
+    template_args = recipe.model.template_args
+    found, counts = load_rows(source, tokenizer, max_prompt_tokens=limit, where=where, template_args=template_args)
+    if template_args and not is_online(recipe) and "chat_template_kwargs" not in found.column_names:
+        # Where TRL tokenises rows itself, it takes the template's arguments from a column.
+        found = found.add_column("chat_template_kwargs", [dict(template_args)] * len(found))
+    return found, counts
 
 
 def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:

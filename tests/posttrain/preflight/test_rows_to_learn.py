@@ -91,3 +91,16 @@ def test_several_turns_have_several_ends(given):
         {"role": "assistant", "content": "yes"},
     ]
     assert given("sft", [{"prompt": f"say {i}", "completion": turns} for i in range(16)]).ok
+
+
+MOOD = (
+    "{%- for m in messages -%}{{- '<|' + m['role'] + '|>' + (mood if m['role'] == 'user' else '') + m['content'] + '<|end|>' -}}"
+    "{%- endfor -%}{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
+)
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_arguments_of_the_template_hold_for_what_is_learned_too(given, kind):
+    """What `model.template_args` says shapes the prompts that the policy will see; those it learns from must be the same."""
+    row = given(kind, told() if kind == "sft" else pairs(), "model.template_args={mood: kindly}", template=MOOD)
+    assert row.ok, row
