@@ -18,7 +18,7 @@ TICKET = "ticket"
 
 @dataclass(slots=True)
 class Sample:
-    """A completion of the last generation."""
+    """A completion that training has not done with, or whose generation is the last."""
 
     row_id: str
     sample: int
@@ -60,7 +60,9 @@ class Ledger:
     digest: str = ""
     """Chain over (row, sample, version) of all completions in order: equal in two runs that asked for the same."""
     _held: dict[int, Sample] = field(default_factory=dict)
-    """Ticket -> completion, of the last generation."""
+    """Ticket -> completion, of the last generation, and of earlier ones that the step under way has used."""
+    _first: int = 0
+    """The last generation's first ticket."""
     _pending: dict[int, int] = field(default_factory=dict)
     """Ticket -> passes since the last optimiser step."""
 
@@ -86,7 +88,11 @@ class Ledger:
             chain.update(f"{s.row_id}\x1f{s.sample}\x1f{s.version}\n".encode())
         self.digest = chain.hexdigest()
         tickets = list(range(self.finished, self.finished + len(samples)))
-        self._held = dict(zip(tickets, samples, strict=True))
+        # An optimiser step may take in several generations; what it has used of the earlier ones is counted when it ends.
+        self._held = {t: s for t, s in self._held.items() if t in self._pending} | dict(
+            zip(tickets, samples, strict=True)
+        )
+        self._first = self.finished
         self.finished += len(samples)
         self.sampled_tokens += sum(s.tokens for s in samples)
         self.generations += 1
@@ -117,6 +123,7 @@ class Ledger:
             elif not sample.counted and sample.passes >= self.iterations:
                 self._count(sample, "overflow")
         self._pending.clear()
+        self._held = {ticket: sample for ticket, sample in self._held.items() if ticket >= self._first}
 
     def _count(self, sample: Sample, reason: str | None) -> None:
         sample.counted = True
@@ -152,7 +159,7 @@ class Ledger:
 
     def _passed_over(self) -> str | None:
         """The generation should be used up: which completion is not?"""
-        lost = [sample for sample in self._held.values() if sample.passes < self.iterations]
+        lost = [s for t, s in self._held.items() if s.passes + self._pending.get(t, 0) < self.iterations]
         if not lost:
             return None
         return f"{lost[0]} was sampled, and training passed over it ({len(lost)} such completions)"
@@ -182,4 +189,5 @@ class Ledger:
             if name not in ("held", "iterations"):
                 setattr(self, name, dict(value) if isinstance(value, dict) else value)
         self._held = {int(k): Sample(**s) for k, s in state["held"].items()}
+        self._first = min(self._held, default=self.finished)
         self._pending.clear()

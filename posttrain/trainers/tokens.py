@@ -42,7 +42,8 @@ class Heard:
 
 def untrue(rollout: Rollout, sampled: dict[tuple[int, ...], list[Completion]]) -> str | None:
     """What is wrong with a rollout: every token under mask 1 must have been sampled after exactly the tokens before it,
-    and carry the sampler's own log-prob. A strategy may cut a completion short, and write tokens of its own under mask 0.
+    and carry the sampler's own log-prob. A strategy may cut a completion short (and ask on from there), and write tokens of
+    its own under mask 0.
     """
     ids, mask, values = rollout.completion_ids, rollout.mask, rollout.logprobs
     if not ids or not len(ids) == len(mask) == len(values):
@@ -51,6 +52,7 @@ def untrue(rollout: Rollout, sampled: dict[tuple[int, ...], list[Completion]]) -
         if made.ids == ids and made.logprobs == values and 0 not in mask:
             return None
     end = len(ids)
+    asked_at = {len(prompt) - len(rollout.prompt_ids) for prompt in sampled}
     reached, furthest, todo = set(), 0, [0]
     while todo:
         at = todo.pop()
@@ -64,9 +66,14 @@ def untrue(rollout: Rollout, sampled: dict[tuple[int, ...], list[Completion]]) -
         furthest = max(furthest, at)
         stop = next((i for i in range(at, end) if not mask[i]), end)
         for made in sampled.get((*rollout.prompt_ids, *ids[:at]), ()):
-            size = min(len(made.ids), stop - at)
-            if made.ids[:size] == ids[at : at + size] and made.logprobs[:size] == values[at : at + size]:
-                todo.append(at + size)
+            size = 0
+            while size < min(len(made.ids), stop - at) and (made.ids[size], made.logprobs[size]) == (
+                ids[at + size],
+                values[at + size],
+            ):
+                size += 1
+                if at + size == stop or at + size in asked_at:
+                    todo.append(at + size)
     return (
         f"its token {furthest} (id {ids[furthest]}) is marked as the policy's, and the engine did not sample it there"
     )
