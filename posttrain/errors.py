@@ -1,4 +1,4 @@
-"""The two ways a command ends that are not our fault. `cli.main` and `train.main` turn them into exit codes."""
+"""The ways a command ends that are not our fault. `cli.main` and `train.main` turn them into exit codes."""
 
 from __future__ import annotations
 
@@ -9,3 +9,15 @@ class Mistake(Exception):
 
 class Alarm(Exception):
     """The run stopped itself, state kept: one line saying what, where and what to do. Exit code 3."""
+
+
+class Ended(KeyboardInterrupt):
+    """The run was ended from outside its own course: a signal, another process that died, a wait that took too long.
+
+    No `Exception`: it is raised anywhere in the main thread, and no library may take it for a fault of its own.
+    The message is the line to print; empty if another process prints it.
+    """
+
+    def __init__(self, line: str = "", code: int = 3):
+        super().__init__(line)
+        self.code = code

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from posttrain import terminal
-from posttrain.errors import Alarm, Mistake
+from posttrain.errors import Alarm, Ended, Mistake
 
 CODE_FILE = "POSTTRAIN_EXIT_FILE"
 """`accelerate launch` answers 1 whatever its child answered; the child leaves its code in the file named here."""
@@ -31,6 +31,8 @@ def _run(do: Callable[[], object]) -> int:
         return _say(str(mistake), 2)
     except Alarm as alarm:
         return _say(f"stopped: {alarm}", 3)
+    except Ended as ended:
+        return _say(f"stopped: {ended}", ended.code) if str(ended) else ended.code
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:

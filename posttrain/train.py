@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
+from collections.abc import Collection
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from posttrain import exits, shadow
-from posttrain.errors import Alarm
-from posttrain.launch import read_words
+from posttrain.launch import Launch, read_words
+from posttrain.watch import Limits, Watch
 
-LONGEST_WAIT = timedelta(hours=2)
-"""How long one process waits for another (while the first trains a miniature, or evaluates) before it gives up."""
+LONGEST_WAIT = 7200.0
+"""Seconds for which one process waits in a collective for another (while the first trains a miniature, or evaluates). The watch
+ends a run that stands still long before, and knows why; this is for when there is no watch."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,8 +36,15 @@ def train(words: list[str]) -> None:
     recipe = loaded.recipe
     models.trust_remote_code(launch.trust_remote_code)
     quiet_process()
-    signal.signal(signal.SIGTERM, terminated)
-    world = join_world()
+    limits = Limits(recipe.watch.stall, recipe.watch.deadline)
+    with Watch(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")), limits=limits) as watch:
+        _train(launch, loaded, watch)
+
+
+def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
+    recipe = loaded.recipe
+    world = join_world(recipe.watch.deadline)
+    watch.meet()
 
     from posttrain import assemble, bookkeeping, preflight
     from posttrain.evaluation import BENCHMARKS
@@ -47,20 +56,31 @@ def train(words: list[str]) -> None:
     check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
     claimed = bookkeeping.claim(world, loaded, launch)
     run = claimed.run
+    watch.know(run=run)
     with bookkeeping.status(world, claimed) as status, ExitStack() as stack:
+        watch.doing("loading")
         parts = assemble.parts(recipe, run, stack)
         bookkeeping.plan(world, run, parts)
         trainer = assemble.trainer(kind, parts)
         schedule = Schedule(recipe, run, parts, trainer)
-        parts.after_step.extend(schedule.during())
+        parts.after_step += [watch.at_boundary, *schedule.during()]
+        watch.doing("the preflight")
         preflight.run(trainer, parts, world, "off" if launch.no_preflight else recipe.preflight)
+        watch.doing("the evaluation before")
         schedule.evaluate("before")
+        watch.know(
+            place=lambda: (parts.timer.phase, trainer.state.global_step),
+            boundary=lambda: -1 if trainer.boundary is None else trainer.boundary.step,
+            save=lambda reason, absent: keep(trainer, reason, absent),
+        )
         try:
-            with keeping(trainer):
+            with keeping(trainer), watch.kept():
                 trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
         finally:
             status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)
+        watch.doing("the result")
         bookkeeping.result(run, trainer)
+        watch.doing("the evaluation after")
         schedule.evaluate("after")
     if world.is_main_process:
         bookkeeping.finish(run)
@@ -77,17 +97,20 @@ def quiet_process() -> None:
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
 
 
-def terminated(number: int, frame: Any) -> None:
-    """Pre-emption ends a run in order: servers are told, files are closed, `status.json` says so."""
-    raise Alarm("the process was told to end (SIGTERM)")
+def keep(trainer: Any, reason: str, absent: Collection[int]) -> tuple[Path | None, str]:
+    """Where the state of the last step is kept when the run must end, and a clause that says so."""
+    folder, clause = trainer.emergency(reason, absent)
+    if folder is not None and trainer.accelerator.is_main_process:
+        clause += "; the same command goes on from there"
+    return folder, clause
 
 
-def join_world() -> Any:
+def join_world(deadline: float) -> Any:
     """The processes of this launch, with a patience that covers the longest stretch in which only one works."""
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=max(LONGEST_WAIT, 2 * deadline)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import torch
 from transformers import TrainerCallback
 
 from posttrain import checkpoints, terminal
-from posttrain.errors import Alarm, Mistake
+from posttrain.errors import Alarm, Ended, Mistake
 from posttrain.rundir import write_atomic
 from posttrain.trainers import boundary as bounds
 from posttrain.trainers.boundary import Boundary, Stateful
@@ -147,11 +147,14 @@ class Resumable(Saving):
 
     # -- a run must end --------------------------------------------------------------------------------------------------
 
-    def emergency(self, reason: str) -> tuple[Path | None, str]:
+    def emergency(self, reason: str, absent: Collection[int] = ()) -> tuple[Path | None, str]:
         """A whole checkpoint of the last boundary, from anywhere in a step and from any thread.
 
         No process waits for another in a collective, so it works when some are gone: each writes its own part, and the
         main one seals the checkpoint when all parts are there. Calling it again gives the same answer.
+
+        Args:
+            absent: processes that are known to be gone, whose parts are not waited for.
 
         Returns:
             The folder (None if there is no checkpoint of the last step), and a clause that says what is kept.
@@ -159,12 +162,12 @@ class Resumable(Saving):
         with self._emergency:
             if self._kept is None:
                 try:
-                    self._kept = self._keep(reason)
+                    self._kept = self._keep(reason, absent)
                 except Exception as error:  # whatever it is, the run is ending for another reason, which must be told
                     self._kept = (None, f"the state of the last step could not be saved ({error}); {self._older()}")
             return self._kept
 
-    def _keep(self, reason: str) -> tuple[Path | None, str]:
+    def _keep(self, reason: str, absent: Collection[int]) -> tuple[Path | None, str]:
         if self.boundary is None or self.boundary.step == 0:
             return None, "no optimiser step was finished, so there is nothing to keep"
         if bounds.sharded(self):
@@ -173,16 +176,19 @@ class Resumable(Saving):
         if not self._changing.acquire(timeout=0 if mine else 30):
             return None, f"the step had begun to change the weights; {self._older()}"
         try:
-            return self._write_emergency(self.boundary, reason)
+            return self._write_emergency(self.boundary, reason, absent)
         finally:
             self._changing.release()
 
-    def _write_emergency(self, boundary: Boundary, reason: str) -> tuple[Path | None, str]:
+    def _write_emergency(self, boundary: Boundary, reason: str, absent: Collection[int]) -> tuple[Path | None, str]:
         folder = checkpoints.folder_of(self.parts.run, boundary.step)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         kept = f"the state of step {boundary.step} is kept in {folder}"
         if checkpoints.whole(folder) is not None:
             return folder, kept
+        if lost := [r for r in absent if not _has_part(folder, r, boundary.step)]:
+            names = ", ".join(map(str, sorted(lost)))
+            return None, f"the state of step {boundary.step} went with process {names}; {self._older()}"
         if rank == 0:
             for stale in folder.glob("*"):
                 if not stale.name.startswith("posttrain-r"):  # the others may have written their parts
@@ -266,7 +272,7 @@ def keeping(trainer: Resumable) -> Iterator[None]:
     so too. Errors of ours go on as they are, with a line before their traceback."""
     try:
         yield
-    except (Mistake, GeneratorExit):
+    except (Mistake, Ended, GeneratorExit):  # what the watch ended is kept already, and its line says so
         raise
     except BaseException as error:
         folder, clause = trainer.emergency(f"{type(error).__name__}: {error}")
