@@ -134,7 +134,7 @@ def reaches(recipe: Recipe) -> Iterator[Named]:
         yield Named(
             "trainer.args.push_to_hub", "sends", f"the model to the hub ({args.get('hub_model_id') or 'your account'})"
         )
-    target = Path(recipe.run.directory).expanduser() / recipe.run.name
+    target = Path(recipe.run.directory) / recipe.run.name
     inside = target.resolve().is_relative_to(Path.cwd())
     yield Named("run", "writes", str(target), "" if inside else "outside the working directory")
 
@@ -164,7 +164,7 @@ def _origin(use: str) -> str:
         return _own(use)
     module = use.rpartition(":")[0] or use
     if module.endswith(".py"):
-        return _file(Path(module).expanduser())
+        return _file(module)
     top = module.split(".")[0]
     for beside in (Path.cwd() / f"{top}.py", Path.cwd() / top):
         if beside.exists():
@@ -187,10 +187,13 @@ def _own(use: str) -> str:
     return f"reached through posttrain, but no part for recipes (it is of {module}): see what it does"
 
 
-def _file(path: Path) -> str:
+def _file(name: str) -> str:
     try:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            return "not there"
         content = path.read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read ({getattr(error, 'strerror', None) or error})"
     digest = hashlib.sha256(content).hexdigest()
     return f"{len(content.splitlines()):,} lines, sha256 {digest[:16]}"

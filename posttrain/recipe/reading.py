@@ -7,6 +7,7 @@ Everything that is wrong is one line: `file:line: key.path: what is wrong`, `ove
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -201,6 +202,8 @@ def _extended(
 
 def _base(base: str, folder: Path, mark: Mark, keys: Keys) -> Path:
     """The file that `extends` means: beside the recipe, else on the shelf."""
+    if "\0" not in base and (why := _no_file_name(base)) is not None:
+        raise Mistake(faults.line(mark.text, keys, f"{show(base)} cannot be the name of a file: {why}"))
     beside = folder / Path(base).expanduser()
     on_shelf = shelf()
     for candidate in [beside, *([on_shelf / base] if on_shelf is not None else [])]:
@@ -306,7 +309,7 @@ def _checked(tree: Tree, source: str, given: str, overrides: list[str], files: _
         more = f" (and {len(lines) - MOST_MISTAKES} more)" if len(lines) > MOST_MISTAKES else ""
         return Mistake("\n".join(lines[:MOST_MISTAKES]) + more)
 
-    if wrong := _file_references(tree):
+    if wrong := [*_file_names(tree.values)] or _file_references(tree):
         raise fail(wrong)
     try:
         recipe = Recipe.model_validate(tree.values)
@@ -315,6 +318,27 @@ def _checked(tree: Tree, source: str, given: str, overrides: list[str], files: _
     if wrong := [*homes.misplaced(recipe), *rules.broken(recipe)]:
         raise fail(wrong)
     return Loaded(recipe, tree.values, source, given, overrides, tree.marks, files.texts)
+
+
+def _file_names(values: dict[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """What cannot be the name of a file, where one may be named."""
+    for keys, holder, key in [*_references(values), *_places(values)]:
+        name = holder[key].rpartition(":")[0] or holder[key]
+        if "\0" not in name and (why := _no_file_name(name)) is not None:
+            yield keys, f"{show(holder[key])} cannot be the name of a file: {why}"
+
+
+def _no_file_name(name: str) -> str | None:
+    """Why the system could not even look for a file of that name; None = it could."""
+    try:
+        os.stat(Path(name).expanduser())
+    except RuntimeError:
+        return "there is no such user"
+    except ValueError as error:
+        return printable(str(error))
+    except OSError as error:
+        return error.strerror if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else None
+    return None
 
 
 def _file_references(tree: Tree) -> list[tuple[Keys, str]]:
@@ -335,6 +359,23 @@ def _file_references(tree: Tree) -> list[tuple[Keys, str]]:
         else:
             holder[key] = f"{os.path.abspath(found)}:{name}"
     return wrong
+
+
+def _places(values: dict[str, Any]) -> Iterator[tuple[Keys, Any, str]]:
+    """Every text that names a file or folder and is no import path: (its keys, the mapping that holds it, its key there)."""
+    data, evaluation = values.get("data"), values.get("evaluation")
+    for path, holder, key in (
+        (("model",), values.get("model"), "chat_template"),
+        (("adapter",), values.get("adapter"), "start_from"),
+        (("run",), values.get("run"), "directory"),
+        *((("data", part), data.get(part), "path") for part in ("train", "eval") if isinstance(data, dict)),
+        *(
+            (("evaluation", i), one, "path")
+            for i, one in enumerate(evaluation if isinstance(evaluation, list) else [])
+        ),
+    ):
+        if isinstance(holder, dict) and isinstance(holder.get(key), str):
+            yield (*path, key), holder, key
 
 
 def _references(values: dict[str, Any]) -> Iterator[tuple[Keys, Any, str]]:

@@ -165,7 +165,8 @@ def test_the_two_flags_contradict(hostile):
 VALID = json.loads((ROOT / "tests" / "posttrain" / "recipe" / "valid.json").read_text())
 texts = st.text(max_size=6) | st.sampled_from(
     ["a:b", "a.py:b", ":", "x" * 5000, "\x1b[2J", "~", "~/a:b", "../..", "a.b:c", "rewards.math:correct", "os:system", "posttrain:x",
-     "rewards.:y", "rewards..a:y", "rewards.math:correct.x", "http://[::1", "/dev/null", "/proc/self/mem", "posttrain.no:x"]
+     "rewards.:y", "rewards..a:y", "rewards.math:correct.x", "http://[::1", "/dev/null", "/proc/self/mem", "posttrain.no:x",
+     "~nouser/x", "~nouser/x.py:f", "x" * 5000 + ".py:f", "/dev/zero.py:f", "a\0b", "a\0b.py:f"]
 )  # fmt: skip
 free = st.recursive(
     st.none() | st.booleans() | st.integers() | texts,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -367,3 +368,24 @@ def test_a_wrong_recipe_is_found_without_torch_and_quickly(write, tmp_path):
         'recipe.yaml:11: rewards.1.wieght: unknown key; did you mean "weight"?',
         "[]",
     ], done.stderr
+
+
+@pytest.mark.parametrize("name", ["~nouser/x", "~nouser/x.py:f", "x" * 5000, f"{'x' * 5000}.py:f"])
+@pytest.mark.parametrize(
+    "path",
+    [("model", "name"), ("model", "chat_template"), ("adapter", "start_from"), ("data", "train", "path"), ("rewards", 0, "use"),
+     ("rollouts", "engine"), ("trainer", "algorithm"), ("evaluation", 0, "path"), ("run", "directory"), ("extends",)],
+    ids=lambda p: ".".join(map(str, p)),
+)  # fmt: skip
+def test_what_cannot_be_the_name_of_a_file_is_one_line(path, name):
+    recipe = json.loads((Path(__file__).parent / "valid.json").read_text())
+    here = recipe
+    for key in path[:-1]:
+        here = here[key]
+    here[path[-1]] = name
+    if path[:2] == ("data", "train"):
+        del here["use"]
+    with pytest.raises(Mistake) as told:
+        load(recipe)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 400
