@@ -151,7 +151,7 @@ class Online(Resumable):
                     "advantage": _finite(advantages[i].item()),
                     "finish": rollout.finish,
                     "prompt_tokens": len(rollout.prompt_ids),
-                    "completion_tokens": len(rollout.completion_ids),
+                    "completion_tokens": len(rollout.completion_ids) if any(rollout.mask) else 0,
                     "faults": faults,
                 }
             )

@@ -101,3 +101,45 @@ def parts(tiny, tmp_path):
     yield make
     for built in made:
         built.stack.close()
+
+
+@pytest.fixture
+def bare(parts):
+    """TRL's own trainer on the same tiny model: `bare(*rewards, ids=f, algorithm="grpo", model=..., rows=..., **args)`.
+
+    `ids(prompts)` says what was sampled (TRL's `rollout_func`); without it TRL generates. `args` go to TRL's configuration
+    class as they are, past our recipes.
+    """
+
+    def make(*rewards, ids=None, logprobs=None, algorithm="grpo", model=None, rows=None, adapter=True, **args):
+        import trl
+
+        from rollouts.prompts import encode
+
+        kind, config = {
+            "grpo": (trl.GRPOTrainer, trl.GRPOConfig),
+            "rloo": (trl.RLOOTrainer, trl.RLOOConfig),
+        }[algorithm]
+        built = parts(algorithm=algorithm)
+        tokenizer = built.tokenizer
+
+        def answer(prompts, trainer):
+            made = ids(prompts)
+            return {
+                "prompt_ids": [encode(tokenizer, prompt) for prompt in prompts],
+                "completion_ids": made,
+                "logprobs": logprobs(made) if logprobs else [[0.0] * len(one) for one in made],
+            }
+
+        return kind(
+            model=model if model is not None else built.model,
+            reward_funcs=list(rewards) or [letters],
+            args=config(**{**built.arguments, "reward_weights": None, **args}),
+            train_dataset=rows if rows is not None else built.train,
+            eval_dataset=args.get("eval_strategy") and built.train.select(range(8)),
+            processing_class=tokenizer,
+            peft_config=built.peft_config if adapter else None,
+            **({"rollout_func": answer} if ids else {}),
+        )
+
+    return make
