@@ -29,6 +29,7 @@ FREE = (
     "run.report_to",
     "rewards.*.timeout",
     "rewards.*.processes",
+    "rewards.*.memory",
     "rollouts.engine.with.urls",
     "rollouts.engine.with.timeout",
     "rollouts.engine.with.retries",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rewards.calling import Answer, Bad, Callee, Cell, Unfit, name_of
+from rewards.memory import share
 from rewards.workers import Allowance, Workers, WorkersError, one_line
 
 Kind = Literal["exception", "timeout", "length", "not_a_number", "not_finite", "crash"]
@@ -87,6 +88,8 @@ class Guard:
             function is cancelled then; a sync one cannot be stopped: its overrun is noticed when it returns, and its rows fault.
         processes: worker processes; 0 = call in this process and thread. With n, the rows are split into n calls. `make`
             and all columns must be picklable, and `trainer_state` is not passed.
+        memory: GiB that the worker processes may hold together; None = half of the machine's (or the container's) over its training
+            processes. Beyond it the biggest is killed and its rows are asked again; one that leaks is replaced between two calls.
         where: shown in faults.
         on_error: what `guard(...)` does with a fault: `fail` raises `RewardFault`, `skip_row` gives None for the row.
 
@@ -101,6 +104,7 @@ class Guard:
         name: str | None = None,
         timeout: float = 60.0,
         processes: int = 0,
+        memory: float | None = None,
         where: str = "rewards.0",
         on_error: Literal["fail", "skip_row"] = "fail",
     ):
@@ -110,12 +114,15 @@ class Guard:
             raise ValueError(f"{where}: timeout must be a positive number of seconds, not {timeout!r}")
         if not isinstance(processes, int) or processes < 0:
             raise ValueError(f"{where}: processes must be 0 or more, not {processes!r}")
+        if memory is not None and not (isinstance(memory, numbers.Real) and 0 < memory < math.inf):
+            raise ValueError(f"{where}: memory must be a positive number of GiB, not {memory!r}")
         if on_error not in ("fail", "skip_row"):
             raise ValueError(f"{where}: on_error must be fail or skip_row, not {on_error!r}")
         self.make = make
         self.name = self.__name__ = name or name_of(make)
         self.timeout = float(timeout)
         self.processes = processes
+        self.memory = memory
         self.where = where
         self.on_error = on_error
         self.calls = 0
@@ -128,8 +135,9 @@ class Guard:
         self._workers: Workers | None = None
         self._local: Callee | None = None
         if self.processes:
+            holds = share() if self.memory is None else int(self.memory * 2**30)
             try:
-                self._workers = Workers(functools.partial(Callee, self.make), self.processes)
+                self._workers = Workers(functools.partial(Callee, self.make), self.processes, holds=holds)
             except WorkersError as error:
                 raise ValueError(
                     f"{self.where}: {self.name} {error}; define it at the top level of a module, or set processes: 0"

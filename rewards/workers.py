@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import os
 import pickle
 import signal
@@ -24,8 +25,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
+from rewards import memory as memories
+
+log = logging.getLogger(__name__)
+
 ORPHAN_SECONDS = 5.0
 """A worker whose job is this long past its deadline ends itself: its parent is gone."""
+WEIGH = 0.2
+"""Seconds between two looks at what workers hold, where that is limited."""
 
 _BOOT = "import sys; sys.path[:] = sys.argv[2:]; from rewards.workers import serve; serve(int(sys.argv[1]))"
 
@@ -76,7 +83,10 @@ class Workers:
     Args:
         make: picklable; called without arguments in each worker, gives the function that a job's arguments go to.
         count: how many processes at most.
-        memory: cap of a worker's address space in bytes; None = none.
+        memory: cap of a worker's address space in bytes; None = none. What needs more fails there with a `MemoryError`.
+        holds: bytes of resident memory that all workers, with what they start, may hold together; None = any. Beyond it the
+            biggest is killed. One that grows from job to job is replaced between two jobs before that, which costs nothing
+            but the start of another.
         quiet: drop what workers print.
         start_seconds: how long a worker may take until it has built its function.
 
@@ -90,6 +100,7 @@ class Workers:
         count: int,
         *,
         memory: int | None = None,
+        holds: int | None = None,
         quiet: bool = False,
         start_seconds: float = 120.0,
     ):
@@ -101,6 +112,9 @@ class Workers:
         script = getattr(sys.modules.get("__main__"), "__file__", None) if b"__main__" in built else None
         self._setup = pickle.dumps((script, memory, built))
         self.count = count
+        self.holds = holds
+        self.replaced = 0
+        """How many workers were replaced because of what they held."""
         self.quiet = quiet
         self.start_seconds = start_seconds
         self._workers: list[_Worker] = []
@@ -126,7 +140,8 @@ class Workers:
                 while todo and (worker := self._borrow(wait=not running)) is not None:
                     self._assign(worker, todo.popleft(), allowance, running, outcomes, todo)
                 nearest = min((r.ends for r in running.values()), default=0.0)
-                ready = wait(list(running), timeout=max(0.0, nearest - time.monotonic()))
+                patience = max(0.0, nearest - time.monotonic())
+                ready = wait(list(running), timeout=patience if self.holds is None else min(patience, WEIGH))
                 for connection in ready:
                     self._receive(running.pop(connection), allowance, running, outcomes, todo)  # type: ignore[index]
                 now = time.monotonic()
@@ -138,6 +153,7 @@ class Workers:
                     seconds = now - late.began
                     allowance.spent(seconds)
                     outcomes[late.job[0]] = Outcome("timeout", text=f"killed after {seconds:.1f} s", seconds=seconds)
+                self._weigh(running, allowance, outcomes)
         finally:
             for left in running.values():
                 self._discard(left.worker)
@@ -238,7 +254,57 @@ class Workers:
         outcomes[index] = Outcome(kind, value, text, seconds)
         self._give_back(worker)
 
+    def _weigh(
+        self, running: dict[Connection, _Running], allowance: Allowance, outcomes: list[Outcome | None]
+    ) -> None:
+        """Kill the biggest worker of those at work here if all of them hold too much."""
+        if self.holds is None or not running:
+            return
+        total = self._held()
+        if total <= self.holds:
+            return
+        big = max(running.values(), key=lambda r: r.worker.held())
+        size = big.worker.held()
+        if 2 * size < self.holds / self.count:  # it is not these that are big
+            return
+        del running[big.worker.connection]
+        self._discard(big.worker)
+        self.replaced += 1
+        said = f"it held {_gib(size)} of memory, and all workers together may hold {_gib(self.holds)}"
+        if not big.worker.ready:
+            raise WorkersError(f"a worker process was killed while starting: {said}")
+        seconds = time.monotonic() - big.began
+        allowance.spent(seconds)
+        outcomes[big.job[0]] = Outcome("crash", text=f"the worker process was killed: {said}", seconds=seconds)
+
+    def _held(self) -> int:
+        with self._changed:
+            workers = list(self._workers)
+        return sum(worker.held() for worker in workers)
+
+    def _outgrown(self, worker: _Worker) -> bool:
+        """True if `worker`, between two jobs, had better make room for a new one: it grows and the limit is near.
+
+        One that is big from its first job on is not replaced, the next would be as big.
+        """
+        if self.holds is None:
+            return False
+        size = worker.held()
+        if worker.first is None:
+            worker.first = size
+        return size - worker.first > self.holds / 4 / self.count and self._held() > 0.75 * self.holds
+
     def _give_back(self, worker: _Worker) -> None:
+        if self._outgrown(worker):
+            if not self.replaced:
+                log.warning(
+                    "rewards: a worker process has grown from %s to %s of memory and was replaced (at most %s); its function "
+                    "may leak; further ones are replaced without a word",
+                    _gib(worker.first or 0), _gib(worker.held()), _gib(self.holds or 0),
+                )  # fmt: skip
+            self.replaced += 1
+            self._discard(worker)
+            return
         with self._changed:
             if worker in self._workers:
                 self._idle.append(worker)
@@ -278,6 +344,8 @@ class _Worker:
     setup: bytes
     quiet: bool
     ready: bool = False
+    first: int | None = None
+    """What it held after its first job, in bytes."""
     process: subprocess.Popen[bytes] = field(init=False)
     connection: Connection = field(init=False)
 
@@ -300,6 +368,10 @@ class _Worker:
         self.connection.send_bytes(pickle.dumps(seconds))
         self.connection.send_bytes(job)
 
+    def held(self) -> int:
+        """Bytes of memory that it holds, with what it has started; 0 if that cannot be known."""
+        return memories.held(self.process.pid) or 0
+
     def kill(self) -> None:
         if self.process.returncode is None:  # not reaped yet, so the id is still this group's
             with contextlib.suppress(OSError):
@@ -314,6 +386,10 @@ class _Worker:
             with contextlib.suppress(ValueError):
                 return f"signal {signal.Signals(-code).name}"
         return f"exit code {code}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"
 
 
 def _kill_all(workers: list[_Worker]) -> None:

@@ -125,6 +125,8 @@ class Reward(Use):
     """Seconds that one call for a batch may take. Without `processes` an overrun is noticed, not interrupted."""
     processes: Annotated[int, Field(ge=0, le=256)] = 0
     """Worker processes. With one or more, a call that hangs is killed at its deadline and a crash does not take the run down."""
+    memory: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """GiB that these processes may hold together; absent = half of the machine's memory over its training processes. One that leaks is replaced, one that takes more at once is killed."""
     on_error: OnError = Field(default_factory=OnError)
     """What to do when it raises, hangs, or returns something that is not a finite number."""
 

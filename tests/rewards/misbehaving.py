@@ -125,3 +125,32 @@ def dies_when_built():
 
 def hangs_when_built():
     time.sleep(HANG_SECONDS)
+
+
+KEPT = []
+
+
+def returns_hoarder():
+    """A job keeps so many MiB for ever and says how many it holds."""
+
+    def keep(mib):
+        KEPT.append(b"x" * (mib << 20))
+        return sum(map(len, KEPT)) >> 20
+
+    return keep
+
+
+def returns_spender():
+    """A job takes so many MiB, for longer than it takes to notice, and gives them back."""
+
+    def spend(mib):
+        taken = b"x" * (mib << 20)
+        time.sleep(3.0)
+        return len(taken) >> 20
+
+    return spend
+
+
+def leaking(completions, **columns):
+    KEPT.append(b"x" * (20 << 20))
+    return by_word(completions)

@@ -586,3 +586,17 @@ def test_one_step_of_trl_grpo(misbehaving, tmp_path):
     assert logged["rewards/words/mean"] is None or math.isnan(
         logged["rewards/words/mean"]
     )  # every row of the second reward was left out
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="what a process holds is read from /proc")
+def test_a_leak_costs_no_row(misbehaving):
+    guard = Guard(misbehaving.leaking, processes=1, memory=0.3, timeout=60.0)
+    try:
+        made = [guard.score(None, ["ok 1", "ok 2"], None, {}) for _ in range(30)]  # 600 MiB in all
+        assert {tuple(s.values) for s in made} == {(1.0, 2.0)}
+        assert not any(s.faults for s in made)
+        assert guard._workers.replaced >= 1
+    finally:
+        guard.close()
+    with pytest.raises(ValueError, match="memory must be a positive number of GiB, not 0"):
+        Guard(misbehaving.leaking, processes=1, memory=0)

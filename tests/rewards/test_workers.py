@@ -48,6 +48,60 @@ def test_memory_is_capped(misbehaving, workers):
     assert outcome.value == 1 << 20
 
 
+linux = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="what a process holds is read from /proc")
+
+
+@linux
+def test_a_worker_that_leaks_is_replaced_between_two_jobs(misbehaving, workers, caplog):
+    pool = workers(misbehaving.returns_hoarder, holds=300 << 20)
+    outcomes = pool.run([(20,)] * 40, Allowance(60.0))  # 800 MiB in all
+    assert {o.kind for o in outcomes} == {"value"}
+    held = [o.value for o in outcomes]
+    assert max(held) * 2**20 < 300 << 20
+    assert held.count(20) == 1 + pool.replaced  # each new one began with nothing
+    assert 2 <= pool.replaced <= 8
+    assert [r.getMessage().count("may leak") for r in caplog.records] == [1]
+
+
+@linux
+def test_a_worker_that_takes_too_much_is_killed_and_the_next_job_is_not_its_victim(misbehaving, workers):
+    pool = workers(misbehaving.returns_spender, holds=400 << 20)
+    outcomes = pool.run([(600,), (1,)], Allowance(60.0))
+    assert [o.kind for o in outcomes] == ["crash", "value"]
+    assert "all workers together may hold 0.391 GiB" in outcomes[0].text
+    assert outcomes[0].seconds < 3.0
+
+
+@linux
+def test_a_worker_that_is_big_from_the_beginning_stays(misbehaving, workers):
+    pool = workers(misbehaving.returns_hoarder, holds=400 << 20)
+    outcomes = pool.run([(320,), *[(0,)] * 5], Allowance(60.0))
+    assert [o.value for o in outcomes] == [320] * 6
+    assert pool.replaced == 0
+
+
+@linux
+def test_what_a_worker_starts_counts_too(tmp_path):
+    import subprocess
+    import sys
+
+    from rewards.memory import held, there_is
+
+    parent = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-c', \"b = b'x' * (200 << 20); input()\"])"],
+        stdin=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 30
+        while (held(parent.pid) or 0) < 200 << 20 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert (200 << 20) < held(parent.pid) < (300 << 20)
+    finally:
+        parent.communicate(b"\n")
+    assert held(parent.pid) is None
+    assert there_is() > 1 << 30
+
+
 def test_an_idle_worker_killed_from_outside_costs_no_job(misbehaving, workers):
     pool = workers(misbehaving.returns_result_of)
     pool.run([("ok 1",)], Allowance(20.0))
