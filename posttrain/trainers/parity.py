@@ -30,8 +30,9 @@ TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
 """Largest mean difference in nats a token.
 
 bfloat16 keeps 8 bits, so logits of 16 to 32 are rounded by up to 0.06 on each side, on top of what the layers before add;
-the spread measured on a 0.5B model is 0.05 a token, and this is five of those. float16 keeps 11 bits: an eighth. float32
-on a CPU comes to 1e-6 (measured); on a GPU its products may be TF32, which keeps as many bits as float16.
+the spread of a token of a 0.5B model was measured as 0.05 (trl#6789), and this is five of those. float16 keeps 11 bits: an
+eighth. The miniature with vLLM on a CPU, 64 prompts: at most 1.4e-6 in float32, 0.017 in bfloat16. On a GPU the products
+of float32 may be TF32, which keeps as many bits as float16.
 """
 
 

@@ -57,3 +57,17 @@ def test_links_in_every_readme_lead_somewhere():
     for readme in ours:
         for target in re.findall(r"\]\(((?!https?://)[^)#]+)\)", readme.read_text(encoding="utf-8")):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+def test_every_test_that_the_trainers_readme_names_is_there():
+    text = (ROOT / "posttrain" / "trainers" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(test_\w+)\b(?!\.py)", text))
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    known = {
+        name
+        for f in files
+        for name in re.findall(r"^ *(?:async )?def (test_\w+)", f.read_text(encoding="utf-8"), re.M)
+    }
+    known |= {f.stem for f in files}
+    assert len(named) > 10
+    assert named <= known, sorted(named - known)

@@ -544,6 +544,27 @@ def test_the_checksum_sees_each_bit_and_no_order(dtype, size):
             assert sums({"x": other.view(dtype)})["x"] != before
 
 
+# -- float16 ------------------------------------------------------------------------------------------------------
+
+
+class Overflows(TrainerCallback):
+    """accelerate's flag for a step that the loss scaler skipped, as it would be set on a GPU."""
+
+    def on_optimizer_step(self, args, state, control, optimizer=None, **_):
+        optimizer._is_overflow = state.global_step != 1
+
+
+def test_steps_that_float16_skips(parts, monkeypatch):
+    """They are dropped in the books; too many in a row end the run."""
+    built = parts(args=SHORT)
+    trainer = train(built, callbacks=[Overflows()])
+    assert trainer.invariants.ledger.dropped == {"overflow": 16}
+    assert trainer.invariants.ledger.trained == 8
+    monkeypatch.setattr("posttrain.trainers.invariants.SKIPPED_IN_A_ROW", 2)
+    built = parts(args={"max_steps": 5})
+    stops(built, r"numbers broken at step 4: 2 steps in a row were skipped", callbacks=[Overflows()])
+
+
 # -- seeds --------------------------------------------------------------------------------------------------------
 
 
@@ -574,6 +595,24 @@ def test_an_engine_that_does_not_draw_by_its_seeds(parts, kind, told):
     stops(built, rf"seeds broken at step 0: the engine \({kind.__name__}\): .*{told}")
 
 
+def test_what_chance_lets_independent_draws_share(parts):
+    """The bound behind the check, on real draws: sums over 8 pairs stay below Gamma(8, 1), at any temperature."""
+    from scipy import stats
+
+    from posttrain.trainers.draws import ROWS, TOO_MUCH, shared
+
+    built = parts()
+    built.engine.sync(Policy(0))
+    prompt = built.tokenizer("say 3")["input_ids"]
+    assert stats.gamma(ROWS).sf(TOO_MUCH) < 2e-10
+    for temperature in (0.3, 0.7, 1.0):
+        sampling, rows = Sampling(temperature=temperature, max_tokens=8), 512
+        made = built.engine.generate([prompt] * 2 * rows, sampling, range(2 * rows))
+        sums = [shared(made[i : i + ROWS], made[rows + i : rows + i + ROWS]) for i in range(0, rows, ROWS)]
+        for limit in (8, 12, 16):
+            assert sum(s > limit for s in sums) <= stats.binom(len(sums), stats.gamma(ROWS).sf(limit)).ppf(0.999999)
+
+
 def test_equal_answers_of_a_policy_that_is_sure_of_itself_are_no_fault(parts):
     """At a temperature near 0 all seeds give one answer, and its log-probs say that this is no wonder."""
     built = parts(args=SHORT)
@@ -582,6 +621,7 @@ def test_equal_answers_of_a_policy_that_is_sure_of_itself_are_no_fault(parts):
     from posttrain.trainers.draws import probe
 
     prompt = built.tokenizer("say 3")["input_ids"]
+    built.engine.sync(Policy(0))
     assert probe(built.engine, prompt, built.sampling, 0) is None
     made = built.engine.generate([prompt] * 2, built.sampling, [1, 2])
     assert made[0].ids == made[1].ids
