@@ -5,6 +5,7 @@ A mixin in front of a TRL trainer. It overrides, each for one reason:
 - `_save_checkpoint` (of `Saving`): this process's part beside transformers' files;
 - `train`, `_load_rng_state`: go back to the noted state where transformers goes back to its own, which lacks TRL's buffer of
   rollouts, what was not logged yet, and the state of our own parts;
+- `_load_optimizer_and_scheduler`: on several CPU processes, where transformers' own fails;
 - `get_train_dataloader`: keep the sampler, so that the order of a later epoch is that of an unbroken run. (TRL's sampler
   draws an order each time it is iterated, so in a new process the first order would come again.)
 """
@@ -96,6 +97,13 @@ class Resumable(Saving):
         if self._from is None:
             return super()._load_rng_state(checkpoint)
         return bounds.restore_random(self._from)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.accelerator.device.type != "cpu" or bounds.sharded(self):
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        # Of several CPU processes transformers 5.17 asks torch for the place "cpu:0", which it does not know.
+        for thing, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+            thing.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()

@@ -11,6 +11,7 @@ RESUMED = {
     "_maybe_log_save_evaluate": ["tr_loss", "grad_norm", "model", "trial", "epoch"],
     "_save_checkpoint": ["model", "trial"],
     "_load_rng_state": ["checkpoint"],
+    "_load_optimizer_and_scheduler": ["checkpoint"],
     "get_train_dataloader": [],
     "train": ["resume_from_checkpoint"],
 }
