@@ -216,7 +216,13 @@ def restore(trainer: Any, boundary: Boundary, stateful: dict[str, Stateful]) -> 
         was, now = sorted(plain["stateful"]), sorted(stateful)
         raise Alarm(f"the checkpoint holds the state of {', '.join(was)}, this run has {', '.join(now)}; --restart")
     for name, thing in stateful.items():
-        thing.load_state_dict(plain["stateful"][name])
+        try:
+            thing.load_state_dict(plain["stateful"][name])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Alarm(
+                f"the state of the {name} in the checkpoint does not fit ({type(error).__name__}: {error}): it was written by "
+                "another version; go on with that one, or begin anew with --restart"
+            ) from error
 
 
 def _fill(logs: Any, held: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ class Resumable(Saving):
             self._manifest = checkpoints.whole(folder)
             if self._manifest is None:
                 raise Alarm(f"{folder}: {checkpoints.examine(folder)}; the same command goes on from an older one")
-            self._from = Boundary.read(folder, self.accelerator.process_index)
+            self.boundary = self._from = Boundary.read(folder, self.accelerator.process_index)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _restore(self) -> None:
@@ -87,7 +87,6 @@ class Resumable(Saving):
             )
         bounds.restore(self, self._from, self.stateful)
         bounds.restore_reference(self, self._manifest.folder)
-        self.boundary = self._from
         if self.parts.follower is not None:
             self.parts.follower.forget()
         for due in self.parts.after_step:  # of this very step, if the run was cut while it was evaluated
