@@ -192,7 +192,7 @@ METRICS: dict[str, Metric] = {
     ),
     "parity/effect": Metric(
         "What the adapter changes on a fixed prompt",
-        "mean over the same tokens of |ln π − ln π without the adapter|, both by the trainer; only for engines with weights of their own",
+        "mean over the same tokens of |ln π − ln π without the adapter|, both by the trainer; only for engines with weights of their own, looked at after versions 0, 1, 2, 4, 8, … and in doubt",
         "nats",
     ),
     # -- tools

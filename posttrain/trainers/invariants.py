@@ -202,7 +202,8 @@ class Invariants(TrainerCallback):
             answer = [self.parity.ask() if main or not engine.shared else None]
             if engine.shared:
                 broadcast_object_list(answer)
-            gap = self.parity.compare(model, *answer[0])
+            now_and_then = version & (version - 1) == 0  # versions 0, 1, 2, 4, 8, ...: to know what the check can see
+            gap = self.parity.compare(model, *answer[0], lambda doubt: self._any(doubt) or now_and_then)
             if wrong := self.parity.judge(gap):
                 self._note(
                     "parity", f"the engine ({type(engine).__name__}) after the sync of version {version}: {wrong}"
@@ -231,8 +232,7 @@ class Invariants(TrainerCallback):
         found = self._found
         if accelerator.num_processes > 1:
             with self.seconds("settling"):
-                flag = torch.tensor([float(found is not None)], device=accelerator.device)
-                if not bool(accelerator.reduce(flag, reduction="sum").any()):
+                if not self._any(found is not None):
                     return
                 each = gather_object([found])
             rank, found = next((i, f) for i, f in enumerate(each) if f is not None)
@@ -244,6 +244,14 @@ class Invariants(TrainerCallback):
             raise Alarm(
                 f"invariant {name} broken{where} at step {self.trainer.state.global_step}: {text}; {MENDS[name]}"
             )
+
+    def _any(self, mine: bool) -> bool:
+        """True on all processes if it is on one."""
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes == 1:
+            return mine
+        flag = torch.tensor([float(mine)], device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum").any())
 
     def _imbalance(self) -> str | None:
         trainer = self.trainer
@@ -273,8 +281,8 @@ class Invariants(TrainerCallback):
                     metrics[f"ledger/{name}"] = [value]
         if self.parity is not None and self.parity.last is not None:
             metrics["parity/gap"] = [self.parity.last.engine]
-            if self.parity.last.effect is not None:
-                metrics["parity/effect"] = [self.parity.last.effect]
+            if self.parity.effect is not None:
+                metrics["parity/effect"] = [self.parity.effect]
 
     # -- state --------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """After each sync: does the engine serve the weights that the trainer holds?
 
 The engine is asked for a few tokens of one fixed prompt, and the trainer's own forward pass says how likely they are; for an
-engine with weights of its own also without the adapter, and where the adapter makes a difference, the engine must be on
-its side of it. The tokens are drawn
+engine with weights of its own also without the adapter, wherever that could matter: where the adapter makes a difference,
+the engine must be on its side of it. The tokens are drawn
 at a high temperature with a fixed seed: log-probs of the surest tokens are near 0 under any weights, so that a greedy
 answer of a sharp policy would compare nothing.
 """
@@ -10,7 +10,7 @@ answer of a sharp policy would compare nothing.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Gap:
     engine: float
     """Engine against trainer."""
     without: float | None
-    """Engine against trainer without its adapter; None: there is no adapter, or the engine has no weights of its own."""
+    """Engine against trainer without its adapter; None: that was not looked at."""
     effect: float | None
     """Trainer with its adapter against trainer without."""
 
@@ -66,6 +66,8 @@ class Parity:
     """The largest difference to the nearer of the two hypotheses (adapter there, adapter missing) so far: rounding, if
     the engine serves either."""
     last: Gap | None = None
+    effect: float | None = None
+    """Of the adapter, when it was last looked at."""
 
     def ask(self) -> tuple[list[int], list[float]]:
         """The engine's tokens and log-probs."""
@@ -75,12 +77,23 @@ class Parity:
         )[0]
         return made.ids, made.logprobs
 
-    def compare(self, model: Any, ids: Sequence[int], logprobs: Sequence[float]) -> Gap:
-        """Against `model`, the trainer's live module in evaluation mode."""
+    def compare(
+        self, model: Any, ids: Sequence[int], logprobs: Sequence[float], further: Callable[[bool], bool]
+    ) -> Gap:
+        """Against `model`, the trainer's live module in evaluation mode.
+
+        Args:
+            further: whether to look at the model without its adapter too; it is told whether that could change the
+                verdict. (A sharded model's passes are made by all processes or none.)
+        """
         engine = torch.tensor(logprobs, dtype=torch.float32)
         on = score(model, self.prompt, ids, TEMPERATURE)
+        gap = distance(engine, on)
         if self.engine.same_numerics or not is_peft(model):
-            return Gap(distance(engine, on), None, None)
+            return Gap(gap, None, None)
+        # Nearer to the model without the adapter, of an effect above 4 roundings, means further than 2 from the one with it.
+        if not further(not gap <= 2 * max(self.noise, self.rounding)):
+            return Gap(gap, None, None)
         trained = [(p, p.requires_grad) for p in model.parameters()]
         model.base_model.disable_adapter_layers()
         try:
@@ -90,7 +103,7 @@ class Parity:
         for parameter, flag in trained:  # PEFT makes all of the adapter trainable again, also what someone froze
             if parameter.requires_grad != flag:
                 parameter.requires_grad_(flag)
-        return Gap(distance(engine, on), distance(engine, off), distance(on, off))
+        return Gap(gap, distance(engine, off), distance(on, off))
 
     def judge(self, gap: Gap) -> str | None:
         """What is wrong; None = nothing."""
@@ -98,6 +111,7 @@ class Parity:
         # NaN is no parity either.
         far = not gap.engine <= self.tolerance
         if gap.without is not None and gap.effect is not None:
+            self.effect = gap.effect
             rounding = max(self.noise, self.rounding)
             if gap.without < gap.engine and (far or gap.effect > 4 * rounding):
                 return (
@@ -113,12 +127,13 @@ class Parity:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        last = self.last
-        return {"noise": self.noise, "last": None if last is None else [last.engine, last.without, last.effect]}
+        last = None if self.last is None else [self.last.engine, self.last.without, self.last.effect]
+        return {"noise": self.noise, "last": last, "effect": self.effect}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.noise = float(state["noise"])
         self.last = None if state["last"] is None else Gap(*state["last"])
+        self.effect = state["effect"]
 
 
 def score(model: Any, prompt: Sequence[int], ids: Sequence[int], temperature: float) -> Tensor:

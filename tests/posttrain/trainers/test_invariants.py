@@ -430,6 +430,25 @@ def test_an_engine_that_drops_the_adapter(parts, limit):
     assert "watch.parity" in line
 
 
+@pytest.mark.parametrize("kind", [Apart, DropsTheAdapter])
+def test_parity_in_bfloat16(parts, tiny, kind):
+    """Rounding is larger there, and the adapter's effect must first outgrow it; an engine that follows is never refused."""
+    built = parts(
+        args={"max_steps": 8, "learning_rate": 3e-2}, model={"name": tiny, "dtype": "bfloat16"},
+        rollouts={"correction": {"mode": "token_truncate"}},
+    )  # fmt: skip
+    built.model = built.model.to(torch.bfloat16)
+    built.engine = kind(replace(built.engine.spec, dtype="bfloat16"))
+    if kind is Apart:
+        train(built)
+        lines = train_lines(built)
+        print(f"parity in bfloat16: {[(round(m['parity/gap'], 4), round(m['parity/effect'], 4)) for m in lines]}")
+        assert lines[-1]["parity/effect"] > 0.1
+    else:
+        line = stops(built, r"parity broken at step \d: .*the adapter was not delivered")
+        print(line)
+
+
 def test_an_engine_that_serves_an_older_version(parts):
     stops(apart(parts, StaysBehind), r"parity broken at step 2: .* after the sync of version 2: .*an older version")
 
