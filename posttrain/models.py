@@ -195,6 +195,8 @@ def _template(path: str) -> str:
 
     file = Path(path).expanduser()
     try:
+        if file.exists() and not file.is_file():
+            raise Mistake(f"model.chat_template: {path} is not a file")
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"

@@ -182,7 +182,8 @@ class RunDir:
     def read_status(self) -> dict[str, Any]:
         """`status.json`; empty if there is none that can be read."""
         try:
-            found = json.loads(self.status.read_bytes())
+            # (A pipe or a device of that name would never end.)
+            found = json.loads(self.status.read_bytes()) if self.status.is_file() else None
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}

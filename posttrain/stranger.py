@@ -206,7 +206,7 @@ def _code_of_model(recipe: Recipe) -> Iterator[Named]:
         return
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         try:
-            found = json.loads((folder / name).read_bytes())
+            found = json.loads((folder / name).read_bytes()) if (folder / name).is_file() else None
         except (OSError, ValueError, RecursionError):
             continue
         wanted = found.get("auto_map") if isinstance(found, dict) else None

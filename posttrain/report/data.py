@@ -143,6 +143,8 @@ def step_number(value: Any) -> int | None:
 def lines(path: Path) -> Iterator[tuple[bytes, bool]]:
     """(line, whole) of a file; a last line without its newline is not whole. Nothing if the file is not there."""
     try:
+        if not path.is_file():  # a pipe or a device would never end
+            return
         with path.open("rb") as file:
             for line in file:
                 yield line, line.endswith(b"\n")
@@ -174,6 +176,8 @@ def records(path: Path, broken: Counter[str] | None = None) -> Iterator[Record]:
 def read_object(path: Path, notes: list[str]) -> Record:
     """The JSON object in a file; empty, with a note, if it cannot be read."""
     try:
+        if not path.is_file():
+            return {}
         text = path.read_bytes()
     except OSError:
         return {}
@@ -194,7 +198,7 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run.environment = read_object(place.environment, run.notes)
     run.plan = read_object(place.plan, run.notes)
     try:
-        run.recipe = place.recipe.read_text(encoding="utf-8", errors="replace")
+        run.recipe = place.recipe.read_text(encoding="utf-8", errors="replace") if place.recipe.is_file() else ""
     except OSError:
         run.recipe = ""
     _metrics(run, place.metrics, broken)

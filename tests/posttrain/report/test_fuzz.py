@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -123,6 +124,12 @@ def test_a_folder_where_a_file_should_be_or_nothing(clean, tmp_path, name):
     (root / name).unlink()
     is_a_page(root)
     (root / name).mkdir()
+    is_a_page(root)
+    (root / name).rmdir()
+    os.mkfifo(root / name)
+    is_a_page(root)
+    (root / name).unlink()
+    (root / name).symlink_to("/dev/zero")
     is_a_page(root)
 
 
