@@ -133,7 +133,8 @@ class RunDir:
             ) from None
 
     def _wait_for(self, holder: Holder) -> None:
-        print(f"{self.root}: waiting for {holder} of the earlier launch to end", file=sys.stderr, flush=True)
+        told = terminal.line(f"{self.root}: waiting for {holder} of the earlier launch to end")
+        print(told, file=sys.stderr, flush=True)
 
     def join(self, rank: int) -> None:
         """Take part in the launch that claimed the folder, as its process `rank`.
