@@ -48,6 +48,7 @@ class Judge:
         self._guard: Guard | None = None
 
     def score(self, answers_: Sequence[Answer], *, bounded: bool = False) -> Scores:
+        """Ask it. `bounded`: in a guard that can stop it; see `unstoppable`."""
         if bounded:
             with self._bounded() as guard:
                 scores = _ask(guard, self.scene, answers_)
@@ -62,14 +63,27 @@ class Judge:
         if self._guard is not None:
             self._guard.close()
 
+    @property
+    def stops_by_itself(self) -> bool:
+        """True if it runs here and its grader is told its limit."""
+        return self.one.guard.processes == 0 and self.target.use is not None and self.target.own_deadline is not None
+
+    @property
+    def unstoppable(self) -> str | None:
+        """Why it is not asked what might never end; None = it can be stopped."""
+        if self.one.guard.processes > 0 or self.stops_by_itself:
+            return None
+        if isinstance(self.target.function, type):
+            # A second copy of whatever it loads, perhaps a model, on the same device.
+            return "a class in this process"
+        needed = sorted({"trainer_state", "environments"} & self.target.parameters.keys())
+        return f"reads {needed[0]}, which stays in this process" if needed else None
+
     @contextmanager
     def _bounded(self) -> Iterator[Guard]:
         """A guard that can stop the reward: a process of its own, unless its grader stops by itself."""
-        deadline = self.target.own_deadline
-        if self.target.use is None:
-            guard = self._made(self.one.guard.make, self.one.guard.timeout, min(self.one.guard.processes, 1))
-        elif deadline is not None and self.one.guard.processes == 0:
-            arguments = {**self.target.arguments, deadline: GRADER_PATIENCE}
+        if self.stops_by_itself:
+            arguments = {**self.target.arguments, self.target.own_deadline: GRADER_PATIENCE}
             use = Use(self.target.use.path, arguments, self.target.use.where)
             guard = self._made(use.build, self.one.guard.timeout, 0)
         else:
@@ -80,7 +94,8 @@ class Judge:
             guard.close()
 
     def _made(self, make: Any, timeout: float, processes: int) -> Guard:
-        return Guard(make, name=self.one.name, timeout=timeout, processes=processes, where=self.one.where)
+        one = self.one.guard
+        return Guard(make, name=one.name, timeout=timeout, processes=processes, memory=one.memory, where=one.where)
 
 
 def _ask(guard: Guard, scene: Scene, given: Sequence[Answer]) -> Scores:
@@ -154,7 +169,8 @@ def _tried(judge: Judge, cases: Sequence[Case], column: str) -> Finding:
     calm.append(("empty", "", cases[0]))
     odd = [(what, cases[0].text(form, text), cases[0]) for what, text in answers.pathological(cases[0].gold).items()]
     told: dict[str, list[float]] = {}
-    for asked, bounded in ((calm, False), (odd, True)):
+    untried = judge.unstoppable
+    for asked, bounded in ((calm, False), (odd, True)) if untried is None else ((calm, False),):
         scores = judge.score([answer(scene, case.row, text) for _, text, case in asked], bounded=bounded)
         faults = {f.row: f for f in scores.faults}
         for i, ((what, text, case), value) in enumerate(zip(asked, scores.values, strict=True)):
@@ -180,6 +196,8 @@ def _tried(judge: Judge, cases: Sequence[Case], column: str) -> Finding:
                 f"the gold {case.gold[:60]!r} scores {golds[case.name]:g}, others {full:g} (row {case.name})",
                 f"mend {one.setting.use}, or that row's {column}",
             )
+    if untried is not None:
+        shown += f" (nothing that might hang was tried: {untried}; {one.where}.processes: 1 can be stopped)"
     return good(f"{golden}: {_range(golds.values())}; {shown}")
 
 

@@ -48,6 +48,28 @@ def test_two_processes_are_the_same_with_and_without(launch, recipes):
     assert plain.json("preflight.json")["checks"] == []
 
 
+def test_a_run_that_was_cut_goes_on_the_same(launch, recipes, tmp_path):
+    """Checked at its first start and at its second; killed between two checkpoints."""
+    (tmp_path / "deadly.py").write_text(
+        "import os, pathlib, signal\n"
+        "def judge(completions, answer, trainer_state, **columns):\n"
+        "    once = pathlib.Path('killed')\n"
+        "    if os.environ.get('DEADLY') and trainer_state.global_step == 3 and not once.exists():\n"
+        "        once.touch()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return [float(f'{{{a}}}' in c[0]['content']) for c, a in zip(completions, answer)]\n"
+    )
+    words = (*SMALL, "trainer.args.per_device_train_batch_size=16", "adapter.lora_dropout=0.1", "checkpoints.every=2",
+             "trainer.args.max_steps=5", "rewards=[{use: 'deadly.py:judge'}]")  # fmt: skip
+    plain = launch(recipes / "arithmetic_grpo.yaml", *words, "preflight=off", name="plain")
+    killed = launch(recipes / "arithmetic_grpo.yaml", *words, name="cut", env={"DEADLY": "1"})
+    assert killed.code != 0
+    assert (tmp_path / "killed").exists()
+    again = launch(recipes / "arithmetic_grpo.yaml", *words, name="cut", env={"DEADLY": "1"})
+    assert again.out.count("preflight: ") == 1
+    assert left(again) == left(plain)
+
+
 def test_a_wrong_run_ends_before_its_first_step(launch, recipes):
     words = (*SMALL, "trainer.args.per_device_train_batch_size=16", "rollouts.sampling.max_tokens=10")
     ended = launch(recipes / "arithmetic_grpo.yaml", *words, processes=2)

@@ -106,6 +106,25 @@ def test_a_grader_that_hangs_on_a_tower_of_powers(look, reward):
     assert row.ok, row
 
 
+def test_what_cannot_be_stopped_is_not_asked_what_might_never_end(look, reward, tmp_path):
+    """A reward that needs the trainer's state, and an object, which may hold a model, stay in this process."""
+    hanging = "while any('^{9' in t for t in texts):\n    pass\n" + RIGHT
+    row = look(reward(hanging, signature="completions, answer, trainer_state, **columns"))[ANSWERS]
+    assert row.ok, row
+    assert "nothing that might hang was tried: reads trainer_state" in row.looked
+    file = tmp_path / "object.py"
+    file.write_text(
+        "class Judge:\n    def __call__(self, completions, answer, **columns):\n"
+        "        return [float(f'{{{a}}}' in c[0]['content']) for c, a in zip(completions, answer)]\n"
+    )
+    row = look(f"rewards=[{{use: '{file}:Judge', name: judge}}]")[ANSWERS]
+    assert row.ok, row
+    assert "a class in this process" in row.looked
+    row = look(f"rewards=[{{use: '{file}:Judge', name: judge, processes: 1}}]")[ANSWERS]
+    assert row.ok, row
+    assert "a tower of powers 0" in row.looked
+
+
 def test_a_reward_that_raises_on_an_empty_answer(look, reward):
     first = "[t[0] for t in texts]\n" + RIGHT
     row = look(reward(first))[ANSWERS]
