@@ -58,7 +58,7 @@ class Frozen:
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
         self._sums: dict[str, int] = {}
-        self._before: dict[str, int] | None = None
+        self._before: dict[str, Any] | None = None
         self.whole_at = 0
         """The last step at which they were found unchanged."""
 
@@ -67,9 +67,10 @@ class Frozen:
         self._parameters = dict(named(trainer))
         self._sums = sums(self._parameters)
         self.whole_at = int(trainer.state.global_step)
-        # Another way of sharding has other names or parts, and can be compared with nothing.
-        if self._before is not None and self._before.keys() == self._sums.keys():
-            changed = [name for name in self._sums if self._sums[name] != self._before[name]]
+        # Another way of sharding has other names or parts, another dtype other bits: nothing can be compared.
+        before = self._before
+        if before is not None and before["dtypes"] == self._dtypes() and before["sums"].keys() == self._sums.keys():
+            changed = [name for name in self._sums if self._sums[name] != before["sums"][name]]
             if changed:
                 return f"{self._list(changed)} are not the weights that this run began with"
         return None
@@ -89,7 +90,10 @@ class Frozen:
         return f"{', '.join(names[:3])}{more}"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": dict(self._sums)}
+        return {"sums": dict(self._sums), "dtypes": self._dtypes()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._before = {str(name): int(value) for name, value in state["sums"].items()}
+        self._before = state
+
+    def _dtypes(self) -> list[str]:
+        return sorted({str(p.dtype) for p in self._parameters.values()})

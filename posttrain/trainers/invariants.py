@@ -43,12 +43,12 @@ MENDS = {
     "tokens": "let the strategy mark (mask 1) only tokens that session.engine sampled, and change no ids after that",
     "ledger": "take out what changes the trainer's batches; the run can go on from its last checkpoint",
     "rewards": "bound the reward function",
-    "numbers": "lower trainer.args.learning_rate, or use model.dtype float32 or bfloat16; the last checkpoint is whole",
+    "numbers": "lower trainer.args.learning_rate, or use model.dtype float32 or bfloat16; remove checkpoints that have diverged already",
     "parity": "compare what the engine serves with the recipe (model.name, model.revision, model.dtype, adapter); "
     "watch.parity sets the limit",
     "seeds": "mend the engine (rollouts.engine): each request's seed alone must decide what is drawn",
-    "frozen": "take out what writes into the base model (a merged adapter, a callback); go on from a checkpoint that is not "
-    "younger than that step",
+    "frozen": "take out what writes into the base model (a merged adapter, a callback), and remove checkpoints younger than "
+    "that step: they were trained on the changed weights",
 }
 
 
