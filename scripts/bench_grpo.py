@@ -3,7 +3,8 @@
 Each arm is a fresh process; arms alternate (trl, ours, trl, ours, ...), so that a machine that slows down slows both.
 The first steps of a process are left out. Ratios are ours / TRL's, paired by repeat, with a 95 % t interval over repeats.
 A second table says what the checks that are made while a run goes on (posttrain/trainers/invariants.py) cost, as shares of a step: their
-own seconds inside the runs of ours, and ours against ours without them.
+own seconds inside the runs of ours, and ours against ours without them. A last line says what the checks before the first step
+(posttrain/preflight) take, once a run, the processes of graders included.
 
     python scripts/bench_grpo.py [--repeats 4] [--steps 12] [--only invariants]
 """
@@ -32,28 +33,46 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--repeats", type=int, default=4)
     options.add_argument("--steps", type=int, default=12)
-    options.add_argument("--only", choices=["trl", "invariants"], help="leave the other comparison out")
-    options.add_argument("--arm", choices=["trl", "ours", "bare"], help=argparse.SUPPRESS)
+    options.add_argument("--only", choices=["trl", "invariants", "preflight"], help="leave the other comparison out")
+    options.add_argument("--arm", choices=["trl", "ours", "bare", "preflight"], help=argparse.SUPPRESS)
     options.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options.add_argument("overrides", nargs="*", metavar="key=value", help="changes to recipes/arithmetic_grpo.yaml")
     given = options.parse_args()
     if given.arm:
         print(json.dumps(ARMS[given.arm](given.steps, given.seed, given.overrides)))
         return
-    arms = {"trl": ["trl", "ours"], "invariants": ["ours", "bare"], None: ["trl", "ours", "bare"]}[given.only]
+    arms = {"trl": ["trl", "ours"], "invariants": ["ours", "bare"], "preflight": []}.get(
+        given.only, ["trl", "ours", "bare"]
+    )
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for repeat in range(given.repeats):
         for arm in arms if repeat % 2 == 0 else reversed(arms):
-            command = [sys.executable, __file__, "--arm", arm, "--steps", str(given.steps), "--seed", str(repeat)]
-            ended = subprocess.run([*command, *given.overrides], capture_output=True, text=True, check=False)
-            if ended.returncode:
-                sys.exit(f"{arm} failed:\n{ended.stderr[-3000:]}")
-            results[arm].append(json.loads(ended.stdout.strip().splitlines()[-1]))
+            results[arm].append(apart(arm, given.steps, repeat, given.overrides))
             print(f"{arm:5} repeat {repeat}: {results[arm][-1]['step']:.3f} s a step", flush=True)
     if "trl" in arms:
         table(results)
     if "bare" in arms:
         invariants(results)
+    if given.only in (None, "preflight"):
+        preflight([apart("preflight", given.steps, repeat, given.overrides) for repeat in range(given.repeats)])
+
+
+def apart(arm: str, steps: int, repeat: int, overrides: list[str]) -> dict[str, Any]:
+    """What an arm measures in a process of its own."""
+    command = [sys.executable, __file__, "--arm", arm, "--steps", str(steps), "--seed", str(repeat), *overrides]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"{arm} failed:\n{ended.stderr[-3000:]}")
+    return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+def preflight(runs: list[dict[str, Any]]) -> None:
+    """The last line."""
+    wall, cpu = (interval([r[key] for r in runs]) for key in ("wall", "processor"))
+    print(
+        f"\npreflight, once a run   {wall[0]:.2f} ± {wall[1]:.2f} s, {cpu[0]:.2f} ± {cpu[1]:.2f} s of processor time, "
+        f"{runs[0]['checks']} checks"
+    )
 
 
 def invariants(results: dict[str, list[dict[str, Any]]]) -> None:
@@ -181,6 +200,24 @@ def ours(steps: int, seed: int, overrides: list[str], invariants: bool = True) -
     return result
 
 
+def checked(steps: int, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """The checks before the first step, and nothing else."""
+    with redirect_stdout(sys.stderr):
+        _, parts = prepare(steps, seed, overrides)
+        from accelerate import PartialState
+
+        from posttrain import preflight
+        from posttrain.machine import processor_seconds
+        from posttrain.trainers.grpo import GRPO
+
+        trainer = GRPO.build(parts)
+        wall, work = time.perf_counter(), processor_seconds()
+        rows = preflight.run(trainer, parts, PartialState(), "stop")
+        out = {"wall": time.perf_counter() - wall, "processor": processor_seconds() - work, "checks": len(rows)}
+        parts.stack.close()
+    return out
+
+
 def trl(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
     """TRL's trainer with TRL's generation and the bare reward function; only timed, nothing replaced."""
     with redirect_stdout(sys.stderr):
@@ -223,7 +260,7 @@ def trl(steps: int, seed: int, overrides: list[str]) -> dict[str, float]:
         return measured(trainer, timer)
 
 
-ARMS = {"trl": trl, "ours": ours, "bare": bare}
+ARMS = {"trl": trl, "ours": ours, "bare": bare, "preflight": checked}
 
 if __name__ == "__main__":
     main()

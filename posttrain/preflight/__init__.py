@@ -6,7 +6,6 @@ that was not are the same, bit for bit.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from posttrain import assemble, shadow
 from posttrain.errors import Mistake
 from posttrain.findings import Finding, Row, as_json, bad, good, print_table
+from posttrain.machine import processor_seconds
 from posttrain.preflight import adapter, chat, judging, probe, room, rows_to_learn, sampler
 from posttrain.preflight.scene import Scene
 from posttrain.preflight.untouched import untouched
@@ -45,10 +45,10 @@ def run(trainer: Any, parts: Parts, world: Any, mode: str) -> list[Row]:
             write_json(file, {"mode": mode, "created": time.time(), "checks": []})
             print("preflight: switched off", flush=True)
         return []
-    wall, cpu = time.monotonic(), _cpu()
+    wall, cpu = time.monotonic(), processor_seconds()
     with untouched(trainer):
         rows = _checks(Scene(trainer, parts, world, online=assemble.is_online(parts.recipe)))
-    wall, cpu = time.monotonic() - wall, _cpu() - cpu
+    wall, cpu = time.monotonic() - wall, processor_seconds() - cpu
     failed = [row for row in rows if row.ok is False]
     if main:
         write_json(file, {"mode": mode, "created": time.time(), "seconds": round(wall, 2), "cpu_seconds": round(cpu, 2),
@@ -164,9 +164,3 @@ def _shared(mine: Any, scene: Scene) -> Any:
     box = [mine]
     broadcast_object_list(box)
     return box[0]
-
-
-def _cpu() -> float:
-    """Seconds of CPU of this process and of those of its children that have ended."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system

@@ -121,13 +121,6 @@ def eos_and_pad(scene: Scene) -> Finding:
             f"the template ends turns with {name!r}, the engine stops at {known} only",
             "give the engine that token (eos_ids), or a template that ends turns with the EOS",
         )
-    masks = getattr(scene.trainer.args, "mask_truncated_completions", False)
-    if masks and end not in getattr(scene.trainer, "eos_token_ids", [eos]):
-        return bad(
-            f"the template ends turns with {name!r}, which TRL does not know for an end (its EOS are "
-            f"{scene.trainer.eos_token_ids}): it would mask every finished answer as truncated",
-            "leave out trainer.args.mask_truncated_completions, or add the token to eos_token_id in generation_config.json",
-        )
     return good(f"{told}; the template ends turns with {name!r}")
 
 

@@ -121,6 +121,5 @@ def test_an_end_that_the_engine_does_not_know(chat):
 def test_an_end_that_trl_takes_for_a_truncation(chat):
     ends = template(answer="m['content'] + '<|system|>'")
     assert chat(ends)["EOS and pad"].ok
-    row = chat(ends, "trainer.args.mask_truncated_completions=true")["EOS and pad"]
-    assert row.ok is False
-    assert "mask every finished answer" in row.looked
+    # Ours goes by the engine's word (tests/posttrain/trainers/test_traps_rewards.py).
+    assert chat(ends, "trainer.args.mask_truncated_completions=true")["EOS and pad"].ok

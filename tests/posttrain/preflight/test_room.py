@@ -8,7 +8,6 @@ import subprocess
 
 import pytest
 
-from posttrain.machine import host_memory
 from posttrain.preflight import room
 from posttrain.preflight.scene import Scene
 
@@ -48,15 +47,6 @@ def test_more_memory_than_there_is(build, alone, words, most):
     assert found.ok is False
     assert f"most of it {most}" in found.looked
     assert found.mend == room.MENDS[most]
-
-
-def test_what_the_kernel_says_is_what_can_be_had():
-    """Against `free`, which reads it for itself."""
-    said = int(
-        subprocess.run(["free", "-b"], capture_output=True, text=True, check=True).stdout.split("\n")[1].split()[-1]
-    )
-    assert host_memory() <= said * 1.1
-    assert host_memory() > 0
 
 
 @pytest.fixture
