@@ -32,7 +32,7 @@ def _run(do: Callable[[], object]) -> int:
     except Alarm as alarm:
         return _say(f"stopped: {alarm}", 3)
     except Ended as ended:
-        return _say(f"stopped: {ended}", ended.code) if str(ended) else ended.code
+        return ended.code if ended.said else _say(f"stopped: {ended}", ended.code)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
     except BrokenPipeError:
@@ -58,8 +58,17 @@ def stopped(error: BaseException) -> bool:
     )
 
 
-def _full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _full(error: BaseException) -> bool:
+    """True if the error, or what brought it about, is a full disk. safetensors and torch say so in their texts only."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        text = str(seen)
+        if any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT)) or "PytorchStreamWriter" in text:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 GAVE_UP = {"rollouts.records": ("EngineError", "StaleRollout"), "rewards.workers": ("WorkersError",)}

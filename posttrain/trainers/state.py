@@ -51,6 +51,8 @@ class Resumable(Saving):
         self._sampler: Any = None
         self._changing = threading.Lock()
         """Held while an optimiser step changes the weights, until its boundary is noted."""
+        self._fallen = False
+        """Whether the training loop has ended by an exception: then the step in flight will never be done."""
         self._emergency = threading.Lock()
         self._kept: tuple[Path | None, str] | None = None
         self.add_callback(_Return(self))
@@ -73,7 +75,11 @@ class Resumable(Saving):
             if self._manifest is None:
                 raise Alarm(f"{folder}: {checkpoints.examine(folder)}; the same command goes on from an older one")
             self.boundary = self._from = Boundary.read(folder, self.accelerator.process_index)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        except BaseException:
+            self._fallen = True
+            raise
 
     def _restore(self) -> None:
         """When transformers has loaded all that is its own, before the first batch."""
@@ -179,8 +185,8 @@ class Resumable(Saving):
             return None, "no optimiser step was finished, so there is nothing to keep"
         if bounds.sharded(self):
             return None, f"a sharded model cannot be saved in mid-step; {self._older()}"
-        mine = threading.current_thread() is threading.main_thread()
-        if not self._changing.acquire(timeout=0 if mine else 30):
+        over = self._fallen or threading.current_thread() is threading.main_thread()
+        if not self._changing.acquire(timeout=0 if over else 30):
             return None, f"the step had begun to change the weights; {self._older()}"
         try:
             return self._write_emergency(self.boundary, reason, absent)

@@ -33,6 +33,13 @@ def raising(error):
             3,
             "posttrain: stopped: the disk is full (runs/x/metrics.jsonl); make room, and the same command again goes on\n",
         ),
+        (
+            RuntimeError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            ),  # as safetensors says it
+            3,
+            "posttrain: stopped: the disk is full; make room, and the same command again goes on\n",
+        ),
     ],
 )
 def test_each_ending_has_its_code_and_its_line(capsys, monkeypatch, tmp_path, error, code, said):
