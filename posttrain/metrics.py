@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
     ),
     "frac_reward_zero_std": Metric(
         "Share of rollouts in flat groups, which give no gradient",
-        "share of rollouts whose group has reward spread ≈ 0 (GRPO with scale_rewards=batch: 1 if the whole batch is flat, else 0)",
+        "share of groups whose judged rewards are all equal: the weighted sum to float32's precision, or, with normalize_then_sum, every reward",
         "share",
         "down",
     ),

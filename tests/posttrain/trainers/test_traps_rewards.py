@@ -373,6 +373,9 @@ def test_evaluation_writes_over_the_table_of_the_training_step(parts, bare):
     trained(built)
     phases = [r["phase"] for r in records(built)]
     assert (phases.count("train"), phases.count("eval")) == (8, 8)
+    logged = [(m["step"], m["phase"]) for m in read_lines(built.run.metrics)]
+    assert (1, "train") in logged
+    assert (1, "eval") in logged
 
 
 def test_a_grader_that_reads_text_and_the_last_turn(parts):
