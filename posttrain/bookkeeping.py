@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 
 from posttrain import adapters, checkpoints, exits, keys, models, resume, terminal
 from posttrain import plan as planning
-from posttrain.errors import Mistake
+from posttrain.errors import Ended, Mistake
 from posttrain.launch import Launch
 from posttrain.recipe import Recipe
 from posttrain.rundir import RunDir, append_line, write_atomic, write_json
@@ -218,6 +218,7 @@ class Status:
 def status(world: Any, claimed: Claimed) -> Iterator[Status]:
     """Keeps `status.json` true: running now; done, stopped or failed when the block ends. Then others may have the folder."""
     run = claimed.run
+    began = time.monotonic()  # a clock that jumps changes no duration
     now = Status(
         started=claimed.started,
         earlier=claimed.earlier,
@@ -238,11 +239,12 @@ def status(world: Any, claimed: Claimed) -> Iterator[Status]:
         now.state = "done"
     except BaseException as error:
         now.state = "stopped" if exits.stopped(error) else "failed"
-        now.error = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        kind = "" if isinstance(error, Ended) else f"{type(error).__name__}: "
+        now.error = f"{kind}{' '.join(str(error).split())}"[:500]
         raise
     finally:
         now.ended = time.time()
-        now.seconds = now.earlier + now.ended - now.launched
+        now.seconds = now.earlier + time.monotonic() - began
         if now.state == "done":
             write()
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -135,6 +134,7 @@ def _recipe(made: argparse.ArgumentParser) -> None:
 
 def train_command(options: argparse.Namespace) -> None:
     from posttrain.recipe.reading import load
+    from posttrain.watch import launched
 
     launch = Launch(options.recipe, tuple(options.overrides), **{name: getattr(options, name) for name in FLAGS})
     read_words(launch.words())
@@ -149,9 +149,9 @@ def train_command(options: argparse.Namespace) -> None:
     print(terminal.clean(f"$ {shlex.join(shown)}"), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         code_file = Path(folder) / "code"
-        ended = subprocess.run(command, env={**os.environ, exits.CODE_FILE: str(code_file)}, check=False)
-        if ended.returncode:
-            raise SystemExit(int(code_file.read_text()) if code_file.exists() else ended.returncode)
+        status = launched.run(command, {**os.environ, exits.CODE_FILE: str(code_file)})
+        if status:
+            raise SystemExit(int(code_file.read_text()) if code_file.exists() else status)
 
 
 def plan_command(options: argparse.Namespace) -> None:
@@ -223,7 +223,7 @@ def compare_command(options: argparse.Namespace) -> None:
 def report_command(options: argparse.Namespace) -> None:
     from posttrain import report
 
-    print(report.build(options.run))
+    print(terminal.line(report.build(options.run)))
 
 
 def doctor_command(options: argparse.Namespace) -> None:

@@ -15,9 +15,10 @@ class Ended(KeyboardInterrupt):
     """The run was ended from outside its own course: a signal, another process that died, a wait that took too long.
 
     No `Exception`: it is raised anywhere in the main thread, and no library may take it for a fault of its own.
-    The message is the line to print; empty if another process prints it.
+    The message is the line that says why; `said`: it was printed already, or another process prints it.
     """
 
-    def __init__(self, line: str = "", code: int = 3):
+    def __init__(self, line: str, code: int = 3, said: bool = False):
         super().__init__(line)
         self.code = code
+        self.said = said

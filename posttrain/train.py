@@ -72,6 +72,7 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
             place=lambda: (parts.timer.phase, trainer.state.global_step),
             boundary=lambda: -1 if trainer.boundary is None else trainer.boundary.step,
             save=lambda reason, absent: keep(trainer, reason, absent),
+            facts=lambda: {"steps": trainer.state.global_step, "rollouts": bookkeeping.rollouts(trainer)},
         )
         try:
             with keeping(trainer), watch.kept():

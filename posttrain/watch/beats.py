@@ -74,8 +74,10 @@ class Peer:
     def hear(self, beat: Beat, now: float, fresh: bool) -> None:
         """Take note of a beat. `fresh`: it is of this launch for certain; otherwise the second one proves it."""
         old = self.beat
-        if old is not None and (old.who, old.serial) == (beat.who, beat.serial):
+        if old is not None and old.who == beat.who and beat.serial <= old.serial:
             return
+        if self.trusted and not fresh and old is not None and old.who != beat.who:
+            return  # left over from an earlier launch
         self.trusted = self.trusted or fresh or (old is not None and old.who == beat.who)
         if old is None or old.count != beat.count or (old.phase, old.step) != (beat.phase, beat.step):
             self.moved = now

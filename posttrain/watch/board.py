@@ -108,7 +108,10 @@ class Courier:
         self._thread.start()
 
     def use_files(self, folder: Path) -> None:
-        self._files = FileBoard(folder)
+        files = FileBoard(folder)
+        with suppress(OSError):
+            files.remove(self.rank)  # of an earlier launch that was cut off
+        self._files = files
 
     def flush(self, timeout: float) -> bool:
         """Wait until a beat that is made from now on has gone out; False if that took longer than `timeout` seconds."""

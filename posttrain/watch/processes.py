@@ -74,7 +74,7 @@ def descendants(pid: int) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     todo = [pid]
     while todo:
-        for child in _children(todo.pop()):
+        for child in children(todo.pop()):
             when = born(child)
             if when is not None:
                 found.append((child, when))
@@ -109,7 +109,8 @@ def _stat(pid: int) -> tuple[str, int] | None:
     return (fields[0], int(fields[19])) if len(fields) > 19 else None
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """What a process has started itself, ended ones included."""
     found: list[int] = []
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):

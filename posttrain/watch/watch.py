@@ -16,7 +16,7 @@ from typing import IO, Any
 from posttrain import exits, terminal
 from posttrain.errors import Ended, Mistake
 from posttrain.rundir import RunDir
-from posttrain.watch import launcher, processes, stacks
+from posttrain.watch import launched, launcher, processes, stacks
 from posttrain.watch.beats import Beat, Peer, Verdict, left, standstill
 from posttrain.watch.board import Courier
 from posttrain.watch.guard import Guard
@@ -31,13 +31,13 @@ MEET = 10.0
 """Seconds for the first beat of every other process to come."""
 SILENT = 10.0
 """Seconds without a beat after which, when nothing moves anyway, a process is named for giving no sign."""
-AGREE = 8.0
+AGREE = 6.0
 """Seconds for all processes to arrive at one step, whose state is then saved."""
 SAVE = 600.0
 """Seconds that saving may take."""
 ANSWER = 3.0
 """Seconds for the main thread to hear that it has to end."""
-FINISH = 15.0
+FINISH = 10.0
 """Seconds for it to end in order then. A launcher kills what is left 30 s after its SIGTERM."""
 PATIENT = 150.0
 """Seconds for it when it ends by itself: an engine may wait for its servers."""
@@ -80,7 +80,7 @@ class Ending:
     """The main thread is on its way out."""
 
     def error(self) -> Ended:
-        return Ended(self.line if self.aloud else "", self.code)
+        return Ended(self.line, self.code, said=True)
 
 
 class Clock:
@@ -120,12 +120,14 @@ class Watch:
         self._place: Callable[[], tuple[str, int | None]] = lambda: (self._doing, None)
         self._boundary: Callable[[], int] = lambda: -1
         self._save: Save | None = None
+        self._facts: Callable[[], dict[str, Any]] = dict
+        self._starter = launched.starter()
         self._clock = Clock()
         self._moved = 0.0
         self._count = pulse.count()
         self._read = 0
         self._peers = {r: Peer(r) for r in range(world) if r != rank}
-        self._incoming: dict[int, tuple[str, bool]] = {}
+        self._incoming: dict[tuple[int, bool], str] = {}
         self._beat = Beat(rank, processes.me())
         self._courier: Courier | None = None
         self._met = False
@@ -162,7 +164,11 @@ class Watch:
         if self.run is not None:
             self._courier.use_files(self._board_folder())
         until = time.monotonic() + MEET
-        while len(self._incoming) < self.world - 1 and self._ending is None and time.monotonic() < until:
+        while (
+            len({rank for rank, _ in self._incoming}) < self.world - 1
+            and self._ending is None
+            and time.monotonic() < until
+        ):
             time.sleep(0.02)
         self._met = True
 
@@ -173,6 +179,7 @@ class Watch:
         place: Callable[[], tuple[str, int | None]] | None = None,
         boundary: Callable[[], int] | None = None,
         save: Save | None = None,
+        facts: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         """
         Args:
@@ -180,6 +187,7 @@ class Watch:
             place: phase and optimiser steps taken.
             boundary: the last step whose state can be saved; -1 = none.
             save: saves it.
+            facts: more entries of `status.json`, for when the main thread cannot write it.
         """
         if run is not None:
             self.run = run
@@ -189,6 +197,7 @@ class Watch:
         self._place = place or self._place
         self._boundary = boundary or self._boundary
         self._save = save or self._save
+        self._facts = facts or self._facts
         self._mind_the_interpreter()  # here, not when the thread gets round to it: it may never
         self._signals.wake()
 
@@ -280,6 +289,8 @@ class Watch:
                 if path.stat().st_size == 0:
                     path.unlink()
                     path.parent.rmdir()
+        if ending is not None:
+            self._end_the_stuck()
         # What comes after a failure (other libraries' exit handlers) may wait for processes that are gone.
         self._guard.close(within=None if error is None else 2 * FINISH)
 
@@ -299,7 +310,11 @@ class Watch:
                 self._say(f"the watch of this process has a fault ({type(error).__name__}: {error}); it goes on")
                 continue
             if ending is not None:
-                self._end(ending)
+                try:
+                    self._end(ending)
+                except Exception as error:
+                    self._say(f"the watch of this process has a fault ({type(error).__name__}: {error}); it ends here")
+                    self._leave(ending.code)
                 return
 
     def _look(self) -> None:
@@ -323,7 +338,7 @@ class Watch:
             waiting=waiting and self.world > 1,
             ending=self._ending.reason if self._ending is not None else self._beat.ending,
         )
-        for rank, (text, fresh) in list(self._incoming.items()):
+        for (rank, fresh), text in list(self._incoming.items()):
             beat = Beat.read(text)
             if beat is not None and beat.rank == rank:
                 self._peers[rank].hear(beat, now, fresh)
@@ -364,6 +379,8 @@ class Watch:
         now = self._clock.now
         if (verdict := self._someone_left()) is not None:
             return self._begin(Ending(verdict.reason, absent=verdict.absent))
+        if self._starter is not None and processes.born(self._starter[0]) != self._starter[1]:
+            return self._begin(Ending(f"the process that started this run (pid {self._starter[0]}) is gone"))
         moved = max([self._moved, *(p.moved for p in self._peers.values() if not p.over)])
         quiet = now - moved
         if quiet >= self.limits.deadline:
@@ -414,7 +431,9 @@ class Watch:
         if number == Signals.INTERRUPT:
             now = time.monotonic()
             if self._interrupted and now - self._interrupted > TWICE:
-                self._leave("interrupted twice; what was not saved yet is lost", 130)
+                if self._ending is None or not self._ending.kept.is_set():
+                    self._say("stopped: interrupted twice; what was not saved yet is lost")
+                self._leave(130)
             self._interrupted = self._interrupted or now
         if self._ending is not None:
             return
@@ -446,13 +465,16 @@ class Watch:
         self._agree(ending)
         ending.line = self._keep(ending)
         self._beat = replace(self._beat, saved=True, serial=self._beat.serial + 1)
+        if ending.others and ending.aloud:
+            # At once: what comes now may be cut off.
+            self._say(f"stopped: {ending.line}")
+            self._note(ending.line)
         self._wait_for_main_process(ending)
         ending.kept.set()
-        line = ending.line if ending.aloud else ""
         if not ending.by_main and not self._answers(ending):
-            self._leave(line, ending.code)
+            self._leave(ending.code)
         if not self._wait_closed(FINISH if ending.others else PATIENT):
-            self._leave(line, ending.code)
+            self._leave(ending.code)
 
     def _agree(self, ending: Ending) -> None:
         """All processes that are there have stopped at one step; while they do, the main threads go on to its end."""
@@ -537,18 +559,25 @@ class Watch:
             self._ending.answered.set()
         return due
 
-    def _leave(self, line: str, code: int) -> None:
+    def _end_the_stuck(self) -> None:
+        """Fellows on this machine that can end neither by themselves nor by a SIGTERM; the launcher would wait 30 s for them."""
+        for peer in self._peers.values():
+            if peer.beat is not None and peer.fate == "stopped" and not peer.over:
+                processes.end([(peer.beat.who.pid, peer.beat.who.born)])
+
+    def _note(self, line: str) -> None:
+        """What `status.json` says of the end."""
+        if self.run is None:
+            return
+        with suppress(Exception):
+            facts: dict[str, Any] = {"state": "stopped", "error": line[:500], "ended": time.time(), **self._facts()}
+            before = self.run.read_status()
+            if isinstance(before.get("launched"), float):
+                facts["seconds"] = (before.get("earlier") or 0.0) + facts["ended"] - before["launched"]
+            self.run.update_status(**facts)
+
+    def _leave(self, code: int) -> None:
         """End this process from here: the main thread does not answer. Nothing that it has started stays."""
-        if line:
-            self._say(f"stopped: {line}")
-        absent = frozenset() if self._ending is None else self._absent(self._ending)
-        if self.run is not None and self._reports(absent):
-            with suppress(Exception):
-                facts: dict[str, Any] = {"state": "stopped", "error": line[:500], "ended": time.time()}
-                before = self.run.read_status()
-                if isinstance(before.get("launched"), float):
-                    facts["seconds"] = (before.get("earlier") or 0.0) + facts["ended"] - before["launched"]
-                self.run.update_status(**facts)
         if file := os.environ.get(exits.CODE_FILE):
             with suppress(OSError):
                 Path(file).write_text(str(code))
@@ -557,6 +586,7 @@ class Watch:
             self._courier.flush(0.5)
         with suppress(Exception):
             processes.end([c for c in processes.descendants(os.getpid()) if c[0] != self._guard.pid])
+        self._end_the_stuck()
         self._guard.tell({"bye": None})
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
@@ -625,7 +655,7 @@ class Watch:
         return self._beat.text()
 
     def _hear(self, rank: int, text: str, fresh: bool) -> None:
-        self._incoming[rank] = (text, fresh)
+        self._incoming[rank, fresh] = text
 
     def _pause(self) -> float:
         """Seconds between two rounds of beats: rarer with many processes, quick when it is about to end."""
