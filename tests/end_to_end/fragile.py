@@ -7,15 +7,25 @@ files written, this process's part is not), seal (all written, not sealed), log.
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from posttrain.trainers import dpo, grpo, rloo, sft
 from rollouts.strategies.single import SingleTurn
 
 _seen: Counter[str] = Counter()
+
+
+@atexit.register
+def _tell() -> None:
+    """How often each place was passed, to the file that FRAGILE_COUNTS names."""
+    if (path := os.environ.get("FRAGILE_COUNTS")) and os.environ.get("RANK", "0") == "0":
+        Path(path).write_text(json.dumps(_seen))
 
 
 def at(place: str) -> None:
