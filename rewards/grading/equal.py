@@ -155,7 +155,9 @@ def _ratios(gold: Shape, answer: Shape) -> Verdict:
         and not other.unit
         and not _CLOCK.fullmatch(":".join(ratio.parts))
     ):
-        return _quantities(Expression(f"\\frac{{{ratio.parts[0]}}}{{{ratio.parts[1]}}}"), other)
+        fraction = Expression(f"\\frac{{{ratio.parts[0]}}}{{{ratio.parts[1]}}}")
+        # In their places: a rule says which of the two could not be read.
+        return _quantities(fraction, other) if ratio is gold else _quantities(other, fraction)
     return False, "ratio"
 
 

@@ -87,3 +87,10 @@ def test_agrees_with_trl(benchmark_rows):
         theirs = accuracy_reward([said(s) for s in solutions], [f"${g}$" for g in golds])
         for gold, ours, its in zip(golds, correct(solutions, golds), theirs, strict=True):
             assert ours == its or (BRACELESS.search(gold) and (ours, its) == (1.0, 0.0)), gold
+
+
+@pytest.mark.parametrize("said", ["ones: 8+7", "so 3:x", "the answer is sum: 12"])
+def test_an_answer_with_a_colon_that_cannot_be_read_is_wrong_and_judged(said):
+    """What cannot be read is the answer, not the gold."""
+    assert correct([said], ["1125"]) == [0.0]
+    assert correct(["2:1"], ["2"]) == correct(["2"], ["2:1"]) == [1.0]
