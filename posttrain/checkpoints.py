@@ -282,10 +282,17 @@ def is_pickle(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
+        # safetensors begin with the size of their header, which may look like the beginning of a pickle, and with the header.
+        if (
+            path.suffix == ".safetensors"
+            and head[8:] == b"{"
+            and int.from_bytes(head[:8], "little") < path.stat().st_size
+        ):
+            return False
         if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
             return True
-        if head == b"PK\x03\x04":
+        if head[:4] == b"PK\x03\x04":
             with zipfile.ZipFile(path) as archive:
                 return any(name.endswith(".pkl") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile, ValueError):

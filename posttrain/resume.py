@@ -291,6 +291,12 @@ def cut_back(run: RunDir, step: int) -> None:
             shutil.rmtree(result)
 
 
+def cut_lines(run: RunDir, step: int, count: int) -> None:
+    """Of the metrics of `step`, leave the first `count` lines. Main process only."""
+    left = iter(range(count))
+    _keep_lines(run.metrics, lambda r: _step(r) < step or (_step(r) == step and next(left, None) is not None))
+
+
 def _made_after(folder: Path, step: int) -> bool:
     """True for an evaluation of a policy that the run has not reached yet at `step`."""
     if match := re.match(r"step-(\d{1,12})-", folder.name, re.ASCII):

@@ -24,7 +24,7 @@ from posttrain.errors import Alarm
 from posttrain.rundir import write_atomic
 from posttrain.trainers.frozen import sums
 
-FORMAT = 1
+FORMAT = 2
 
 NUMBERS = ("_step", "_current_train_step_time", "_total_train_tokens", "_total_loss_scalar", "_globalstep_last_logged",
            "current_flos", "entropy_coef", "_last_world_entropy")  # fmt: skip
@@ -108,13 +108,15 @@ def tensors_of(folder: Path, rank: int) -> Path:
 # Taking one
 
 
-def take(trainer: Any, stateful: dict[str, Stateful]) -> Boundary:
-    """The boundary at which `trainer` is now. Call it between two optimiser steps, on the thread that trains."""
+def take(trainer: Any, stateful: dict[str, Stateful], **more: Any) -> Boundary:
+    """The boundary at which `trainer` is now, with `more` plain data. Call it between two optimiser steps, on the thread that
+    trains."""
     tensors: dict[str, Tensor] = {}
     plain = {
-        "numbers": {name: _number(getattr(trainer, name)) for name in NUMBERS if hasattr(trainer, name)},
-        "metrics": {mode: {k: [_number(v) for v in of[k]] for k in of} for mode, of in trainer._metrics.items()},
-        "random": _random_state(tensors),
+        **more,
+        "numbers": {name: number(getattr(trainer, name)) for name in NUMBERS if hasattr(trainer, name)},
+        "metrics": {mode: {k: [number(v) for v in of[k]] for k in of} for mode, of in trainer._metrics.items()},
+        "random": random_state(tensors, "random", trainer.order),
         "buffered": _held(getattr(trainer, "_buffered_inputs", None), tensors),
         "completions": _completions(trainer),
         "stateful": {name: thing.state_dict() for name, thing in stateful.items()},
@@ -126,18 +128,26 @@ def take(trainer: Any, stateful: dict[str, Stateful]) -> Boundary:
     return Boundary(trainer.state.global_step, plain, tensors, state, len(state.log_history))
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """A tensor or numpy number as Python's."""
     if isinstance(value, Tensor):
         value = value.item()
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _random_state(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def random_state(tensors: dict[str, Tensor], prefix: str, order: Any) -> dict[str, Any]:
+    """Every random stream of this process: plain data, and tensors whose names begin with `prefix`.
+
+    Args:
+        order: the sampler of the training rows; its generator, if it has one, is a stream too.
+    """
     name, keys, position, has_gauss, gauss = np.random.get_state()
-    tensors["random/torch"] = torch.get_rng_state()
-    tensors["random/numpy"] = torch.from_numpy(np.array(keys, dtype=np.int64))
+    tensors[f"{prefix}/torch"] = torch.get_rng_state()
+    tensors[f"{prefix}/numpy"] = torch.from_numpy(np.array(keys, dtype=np.int64))
     if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors[f"{prefix}/cuda"] = torch.cuda.get_rng_state()
+    if isinstance(generator := getattr(order, "generator", None), torch.Generator):
+        tensors[f"{prefix}/order"] = generator.get_state()
     version, internal, gauss_next = random.getstate()
     return {"numpy": [name, position, has_gauss, gauss], "python": [version, list(internal), gauss_next]}
 
@@ -178,16 +188,17 @@ def _completions(trainer: Any) -> Any:
 # Going back to one
 
 
-def restore_random(boundary: Boundary) -> None:
-    """Every random stream of this process is where it was."""
-    state = boundary.plain["random"]
+def restore_random(state: dict[str, Any], tensors: dict[str, Tensor], prefix: str, order: Any) -> None:
+    """Every random stream of this process is where it was when `random_state` gave `state`."""
     name, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, boundary.tensors["random/numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
+    np.random.set_state((name, tensors[f"{prefix}/numpy"].numpy().astype(np.uint32), position, has_gauss, gauss))
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
-    torch.set_rng_state(boundary.tensors["random/torch"])
-    if "random/cuda" in boundary.tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(boundary.tensors["random/cuda"])
+    torch.set_rng_state(tensors[f"{prefix}/torch"])
+    if f"{prefix}/cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[f"{prefix}/cuda"])
+    if f"{prefix}/order" in tensors and isinstance(generator := getattr(order, "generator", None), torch.Generator):
+        generator.set_state(tensors[f"{prefix}/order"])
 
 
 def restore(trainer: Any, boundary: Boundary, stateful: dict[str, Stateful]) -> None:
@@ -256,6 +267,18 @@ def restore_reference(trainer: Any, folder: Path) -> None:
 
 
 # Trained weights
+
+
+def load_adapter(trainer: Any, folder: Path) -> None:
+    """The trained adapter of a checkpoint, where TRL keeps a frozen copy of it beside (`adapter.start_from` with a KL penalty):
+    transformers loads the adapters in subfolders then, and not the one that is trained."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if sharded(trainer) or len(getattr(model, "peft_config", ())) < 2:
+        return
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"), model.active_adapter)
 
 
 def digest(trainer: Any) -> str:

@@ -37,6 +37,16 @@ class Recorder:
             self.count += len(records)
         self._queue.put((self.run.rollout_file(step, self.rank), records))
 
+    def flush(self) -> None:
+        """Wait until all that was queued is on the disk.
+
+        Raises:
+            OSError: a write failed.
+        """
+        self._queue.join()
+        if self._error is not None:
+            raise self._error
+
     def _write(self) -> None:
         while (item := self._queue.get()) is not None:
             path, records = item
@@ -49,6 +59,8 @@ class Recorder:
                 write_atomic(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in held))
             except BaseException as error:
                 self._error = error
+            finally:
+                self._queue.task_done()
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count}

@@ -8,6 +8,7 @@ A mixin in front of a TRL trainer. It overrides, each for one reason:
 - `_load_optimizer_and_scheduler`: on several CPU processes, where transformers' own fails;
 - `get_train_dataloader`: keep the sampler, so that the order of a later epoch is that of an unbroken run. (TRL's sampler
   draws an order each time it is iterated, so in a new process the first order would come again.)
+- `get_batch_samples`: no step more when all were taken; transformers looks only after one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from posttrain import checkpoints, terminal
+from posttrain import checkpoints, resume, terminal
 from posttrain.errors import Alarm, Ended, Mistake
 from posttrain.rundir import write_atomic
 from posttrain.trainers import boundary as bounds
@@ -47,10 +48,19 @@ class Resumable(Saving):
         """Called once, right after TRL's constructor, before callbacks that look at a state which may be restored."""
         self.stateful = {}
         self._from: Boundary | None = None
+        self._returning = False
         self._manifest: checkpoints.Manifest | None = None
-        self._sampler: Any = None
+        self.order: Any = None
+        """The sampler of the training rows."""
+        self._at: dict[str, Any] = {"closed": False, "evaluate": False, "last": [None, None], "epoch": None}
+        """Of the boundary: whether the end of its epoch was seen to, whether rows are still to be evaluated, the norm of the
+        gradient and the learning rate of the step, and the random streams with which the epoch began."""
+        self._began: dict[str, torch.Tensor] = {}
+        """The tensors of `_at["epoch"]`."""
         self._changing = threading.Lock()
         """Held while an optimiser step changes the weights, until its boundary is noted."""
+        self._stepping = False
+        """It is held for that, and not by whoever saves."""
         self._fallen = False
         """Whether the training loop has ended by an exception: then the step in flight will never be done."""
         self._emergency = threading.Lock()
@@ -75,6 +85,8 @@ class Resumable(Saving):
             if self._manifest is None:
                 raise Alarm(f"{folder}: {checkpoints.examine(folder)}; the same command goes on from an older one")
             self.boundary = self._from = Boundary.read(folder, self.accelerator.process_index)
+            self._returning = True
+            self.args.eval_on_start = False  # that was before the first step
         try:
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         except BaseException:
@@ -85,6 +97,7 @@ class Resumable(Saving):
         """When transformers has loaded all that is its own, before the first batch."""
         if self._from is None or self._manifest is None:
             return
+        bounds.load_adapter(self, self._manifest.folder)
         found = bounds.digest(self)
         if found != self._manifest.weights:
             raise Alarm(
@@ -93,15 +106,38 @@ class Resumable(Saving):
             )
         bounds.restore(self, self._from, self.stateful)
         bounds.restore_reference(self, self._manifest.folder)
+        self._at = {name: self._from.plain[name] for name in self._at}
+        self._began = {k: v for k, v in self._from.tensors.items() if k.startswith("epoch/")}
         if self.parts.follower is not None:
             self.parts.follower.forget()
-        for due in self.parts.after_step:  # of this very step, if the run was cut while it was evaluated
+        bounds.restore_random(self._from.plain["random"], self._from.tensors, "random", None)
+        self._catch_up()
+        # What was made up for has drawn numbers, as it did in an unbroken run.
+        self._from.plain["random"] |= bounds.random_state(self._from.tensors, "random", None)
+
+    def _catch_up(self) -> None:
+        """What an unbroken run did after this boundary and before the next batch."""
+        step = int(self.state.global_step)
+        if self.accelerator.is_main_process:  # what was logged of it before the cut goes, it will be logged again
+            resume.cut_lines(self.parts.run, step, sum(entry.get("step") == step for entry in self.state.log_history))
+        epoch = self.state.epoch or 0.0
+        closing = epoch == int(epoch) and not self._at["closed"]
+        if self._at["evaluate"] or (closing and self.args.eval_strategy == "epoch"):
+            self.parts.run.rollout_file(step, self.accelerator.process_index).unlink(missing_ok=True)
+        if self._at["evaluate"]:
+            self._evaluate_rows()
+        for due in self.parts.after_step:
             due(self.state)
+        if closing:
+            self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+            self._maybe_log_save_evaluate(
+                self._tr_loss, None, self.model_wrapped, None, int(epoch) - 1, None, time.time(), learning_rate=None
+            )
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if self._from is None:
             return super()._load_rng_state(checkpoint)
-        return bounds.restore_random(self._from)
+        return bounds.restore_random(self._from.plain["random"], self._from.tensors, "random", None)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self.accelerator.device.type != "cpu" or bounds.sharded(self):
@@ -115,37 +151,72 @@ class Resumable(Saving):
         at = getattr(loader, "batch_sampler", None)
         while hasattr(at, "batch_sampler"):
             at = at.batch_sampler
-        self._sampler = getattr(at, "sampler", None)
+        self.order = getattr(at, "sampler", None)
         return loader
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(*args, **kwargs)
+
     def _begin_epoch(self, epoch: int) -> None:
-        """The order of the rows of `epoch` (from 0) is that of an unbroken run."""
-        sampler = self._sampler
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
-        elif (generator := getattr(sampler, "generator", None)) is not None and hasattr(sampler, "num_samples"):
-            generator.manual_seed(sampler.seed)
-            for _ in range(epoch):
-                torch.randperm(sampler.num_samples, generator=generator)
+        """The order of the rows of `epoch` (from 0) is that of an unbroken run, whatever stream it is drawn from."""
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+        if self._from is not None and self._returning:
+            self._returning = False
+            if (began := self._at["epoch"]) is not None and began["epoch"] == epoch:
+                # transformers draws the order anew, skips what was trained on, and then calls `_load_rng_state`.
+                return bounds.restore_random(began, self._began, "epoch", self.order)
+            bounds.restore_random(self._from.plain["random"], self._from.tensors, "random", self.order)
+        self._began = {}
+        self._at["epoch"] = {"epoch": epoch, **bounds.random_state(self._began, "epoch", self.order)}
+        self._at["closed"] = False
 
     # -- a step ends -----------------------------------------------------------------------------------------------------
 
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kwargs: Any
     ):
-        saving, self.control.should_save = self.control.should_save, False
+        saving, evaluating = self.control.should_save, self.control.should_evaluate
+        self.control.should_save = self.control.should_evaluate = False
+        if self._stepping:
+            self._at["last"] = [bounds.number(grad_norm), kwargs.get("learning_rate")]
+        elif grad_norm is None:  # the end of an epoch in which this process took no step
+            grad_norm, kwargs["learning_rate"] = self._at["last"]
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
-        if self._changing.locked():  # not at the end of an epoch, where transformers calls this once more
-            self.boundary = bounds.take(self, self.stateful)
+        # transformers calls this once more at the end of an epoch.
+        self._at |= {"closed": not self._stepping, "evaluate": evaluating}
+        self._note()
+        if stepped := self._stepping:
+            self._stepping = False
             self._changing.release()
+        if evaluating:
+            self._evaluate_rows()
+        if stepped:
             for due in self.parts.after_step:
                 due(self.state)
         if saving:
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
+    def _evaluate_rows(self) -> None:
+        """transformers' evaluation of the held-out rows, and nothing else of what may be due."""
+        logging, self.control.should_log, self.control.should_evaluate = self.control.should_log, False, True
+        super()._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, None, 0, None, time.time())
+        self.control.should_log = logging
+        self._at["evaluate"] = False
+        self._note()
+
+    def _note(self) -> None:
+        self.boundary = bounds.take(self, self.stateful, **self._at)
+        self.boundary.tensors |= self._began
+
     def write_parts(self, folder: Path) -> None:
-        self.boundary = bounds.take(self, self.stateful)
+        if (recorder := getattr(self, "recorder", None)) is not None:
+            recorder.flush()  # the rollouts of the steps that this checkpoint is beyond
+        self._note()
         self.boundary.write(folder, self.accelerator.process_index)
         bounds.write_reference(self, folder)
 
@@ -277,6 +348,7 @@ class _Change(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer._changing.acquire()
+        self.trainer._stepping = True
 
 
 @contextmanager

@@ -13,6 +13,7 @@ RESUMED = {
     "_load_rng_state": ["checkpoint"],
     "_load_optimizer_and_scheduler": ["checkpoint"],
     "get_train_dataloader": [],
+    "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     "train": ["resume_from_checkpoint"],
 }
 """Of transformers, by which a run goes on exactly; for every trainer."""
@@ -45,7 +46,6 @@ SURFACE = {
         "training_step": [],
         **RESUMED,
         "_compute_loss": ["model", "inputs", "return_outputs"],
-        "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     },
 }
 

@@ -17,6 +17,7 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from posttrain import checkpoints
 from posttrain.errors import Mistake
@@ -406,3 +407,16 @@ def test_killed_at_any_moment_what_was_sealed_is_found_again(run):
     checkpoints.sweep(run)
     assert all(checkpoints.whole(path) for _, path in checkpoints.all_of(run))
     assert not list(run.checkpoints.glob("damaged-*"))
+
+
+@pytest.mark.parametrize("second", [2, 3, 4, 5])
+def test_safetensors_whose_size_looks_like_a_pickle_are_none(tmp_path, second):
+    """The file begins with the size of its header: 0x0280 = 640 reads like the first two bytes of a pickle."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(second * 256 + 128)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert path.read_bytes()[:2] == bytes([0x80, second])
+    assert list(load_file(path)) == ["a"]
+    assert not checkpoints.is_pickle(path)
+    (tmp_path / "other.safetensors").write_bytes(pickle.dumps({"a": 1}, protocol=second))
+    assert checkpoints.is_pickle(tmp_path / "other.safetensors")
