@@ -44,6 +44,8 @@ class WholeStep:
     _window: Window | None = None
     _entropies: Tensor | None = None
     _by_tokens: bool = False
+    _whole: bool = False
+    """Some term needs the whole step. Until `look_at_whole_steps` has said so, every loss is TRL's."""
 
     def look_at_whole_steps(self) -> None:
         """Called once, after TRL's constructor.

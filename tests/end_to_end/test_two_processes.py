@@ -24,15 +24,22 @@ def weights(ended) -> dict[str, torch.Tensor]:
     return load_file(ended.run / "adapter" / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
-def test_the_same_update(launch, recipes, loss_type):
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ["loss_type=dapo"],
+        ["loss_type=grpo"],
+        ["loss_type=bnpo", "entropy_coef=0.05", "top_entropy_quantile=0.5"],
+        ["loss_type=dapo", "mask_truncated_completions=true", "multi_objective_aggregation=normalize_then_sum"],
+    ],
+    ids=" ".join,
+)
+def test_the_same_update(launch, recipes, loss):
     recipe = recipes / "arithmetic_grpo.yaml"
-    one = launch(recipe, *STEP, f"trainer.args.loss_type={loss_type}", "trainer.args.per_device_train_batch_size=64",
-                 name="one")  # fmt: skip
-    two = launch(recipe, *STEP, f"trainer.args.loss_type={loss_type}", "trainer.args.per_device_train_batch_size=32",
-                 name="two", processes=2)  # fmt: skip
-    accumulated = launch(recipe, *STEP, f"trainer.args.loss_type={loss_type}",
-                         "trainer.args.per_device_train_batch_size=16",
+    step = [*STEP, *(f"trainer.args.{word}" for word in loss)]
+    one = launch(recipe, *step, "trainer.args.per_device_train_batch_size=64", name="one")
+    two = launch(recipe, *step, "trainer.args.per_device_train_batch_size=32", name="two", processes=2)
+    accumulated = launch(recipe, *step, "trainer.args.per_device_train_batch_size=16",
                          "trainer.args.gradient_accumulation_steps=4", name="four")  # fmt: skip
 
     def by_sample(ended):
@@ -51,6 +58,7 @@ def test_the_same_update(launch, recipes, loss_type):
         worst = max((found[k] - base[k]).abs().max().item() for k in base)
         assert worst < 1e-4 * scale
     assert one.metrics("grad_norm")[0] == pytest.approx(two.metrics("grad_norm")[0], rel=1e-4)
+    assert one.metrics("frac_reward_zero_std") == two.metrics("frac_reward_zero_std")
 
 
 def test_all_processes_take_part(launch, recipes):
