@@ -207,20 +207,33 @@ class VLLMServerEngine:
 
     async def _follow(self, publish: bool) -> None:
         out = [server for server in self.pool.servers if not server.alive]
-        await asyncio.gather(*(self.pool.admit(server) for server in self.pool.alive))
+        await asyncio.gather(*(self._ready(server) for server in self.pool.alive))
         # A dead one gets a moment only: this happens at every step.
-        await asyncio.gather(*(self.pool.admit(server, within=REVIVE) for server in out))
+        await asyncio.gather(*(self._ready(server, within=REVIVE) for server in out))
         if not self.pool.alive:
             # Perhaps they are on their way back; the same patience as for requests.
             loop = asyncio.get_running_loop()
             until = loop.time() + self.pool.patience
             while not self.pool.alive and loop.time() < until:
                 await asyncio.sleep(0.5)
-                await asyncio.gather(*(self.pool.admit(server) for server in self.pool.servers))
+                await asyncio.gather(*(self._ready(server) for server in self.pool.servers))
         if not self.pool.alive:
             raise self.pool.nobody()
         if publish:
             await asyncio.gather(*(self._drop_older(server) for server in self.pool.alive))
+
+    async def _ready(self, server: Server, within: float | None = None) -> None:
+        """Admit it. One that has served this run's adapters before, and will not do now, is a fault of the world (a
+        gateway's page, a restart with another model): the others go on without it.
+
+        Raises:
+            EngineError: it has not, so that the recipe and the server do not fit.
+        """
+        try:
+            await self.pool.admit(server, within=within)
+        except EngineError:
+            if not server.notes.get("proven"):
+                raise
 
     async def _leave(self) -> None:
         async def leave(server: Server) -> None:
@@ -360,6 +373,8 @@ class VLLMServerEngine:
         )
         if len(ids) > job.limit:
             raise ServerFault(f"{len(ids)} tokens where {job.limit} were allowed")
+        if adapter is not None:
+            server.notes["proven"] = True
         return Completion(ids, values, finish, version)
 
     async def _raw(

@@ -321,6 +321,33 @@ def test_a_restarted_server_gets_the_adapter_before_it_is_asked_again(tiny, adap
     between.shutdown()
 
 
+def test_a_server_that_serves_nothing_any_more_does_not_end_the_run(tiny, adapters, servers, make):
+    """It says 200 and an empty list, as a gateway might; at the start that would be a mistake in the recipe."""
+    broken: list[bool] = []
+
+    def fate(path, body, n):
+        return (200, b'{"data": []}') if path == "/v1/models" and broken else None
+
+    first, second = (Between(servers[0].url, fate), Between(servers[0].url, lambda *_: None))
+    engine = make([first.url, second.url], patience=5.0)
+    prompts = tiny.prompts([10] * 4)
+    for version in (1, 2, 3):
+        engine.sync(Policy(version, adapter_dir=adapters(version % 2)))
+        made = engine.generate(prompts, SAMPLING, range(4))
+        assert wrong(tiny, prompts, made, adapters(version % 2), 0.8) < 1e-4
+        broken[:] = [True] if version == 1 else broken
+    assert [s.alive for s in engine.pool.servers] == [False, True]
+    assert "serves nothing" in engine.pool.servers[0].why
+    broken.clear()
+    engine.sync(Policy(4, adapter_dir=adapters(0)))
+    assert [s.alive for s in engine.pool.servers] == [True, True]
+    broken.append(True)
+    with pytest.raises(EngineError, match="serves nothing"):
+        make([first.url, second.url], spec=tiny.spec(lora_rank=8, run_id="other"), takeover=True)
+    first.shutdown()
+    second.shutdown()
+
+
 def test_raw_log_probs_are_refused(tiny, servers, make):
     """A server without --logprobs-mode processed_logprobs reports log-probs before temperature and top-k."""
 
