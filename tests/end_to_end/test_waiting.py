@@ -37,7 +37,7 @@ SMALL = [
     [
         ("SIGKILL", "is gone (killed"),
         ("SIGSTOP", "is stopped (SIGSTOP"),
-        ("sleep", "is stuck in rewards of step 3, at digits (slow.py:8)"),
+        ("sleep", "is stuck in rewards of step 3, at digits (slow.py:9)"),
     ],
 )
 def test_the_missing_one_is_named_and_the_same_command_goes_on(launch, recipes, tmp_path, fault, how):
