@@ -42,6 +42,8 @@ class Parts:
     """False: nothing is checked while the run goes on. For measuring what the checks cost; no recipe can say so."""
     failed_saves: int = 0
     """Checkpoints that the disk did not take."""
+    failed_in_a_row: int = 0
+    """Those since the last that was saved."""
     follower: Follower | None = None
     """Set by the trainer: keeps the engine at the trainer's version."""
     stack: ExitStack = field(default_factory=ExitStack)

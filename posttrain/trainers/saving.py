@@ -11,6 +11,10 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from posttrain import checkpoints
 from posttrain.checkpoints import Manifest
+from posttrain.errors import Alarm
+
+MOST_FAILED = 3
+"""Checkpoints that the disk may refuse in a row before the run stops."""
 
 log = logging.getLogger("posttrain.checkpoints")
 
@@ -50,6 +54,7 @@ def save(
     Raises:
         What `write` raises, unless it is the disk's doing: then what was written is removed, the checkpoint before stays,
         the log says so, and the run goes on to the next one. `trainer.parts.failed_saves` counts.
+        Alarm: that was the third in a row.
     """
     parts, accelerator = trainer.parts, trainer.accelerator
     rules = parts.recipe.checkpoints
@@ -80,13 +85,20 @@ def save(
     manifest, trouble = answer
     if trouble is not None:
         parts.failed_saves += 1
+        parts.failed_in_a_row += 1
         if accelerator.is_main_process:
             checkpoints.discard(folder)
             before = checkpoints.newest(parts.run)
             kept = f"the one of step {before.step} stays" if before else "there is none before it"
             after = f"the next try is in {rules.every} steps" if reason == "schedule" else "nothing more is tried"
             log.warning("the checkpoint of step %d was not saved: %s; %s, %s", step, trouble, kept, after)
+        if parts.failed_in_a_row >= MOST_FAILED:
+            raise Alarm(
+                f"{parts.failed_in_a_row} checkpoints in a row could not be saved ({trouble}), and what is trained on from here may "
+                "be lost; make room, and the same command goes on from the last whole one"
+            )
         return None
+    parts.failed_in_a_row = 0
     if accelerator.is_main_process:
         checkpoints.rotate(parts.run, rules.keep, rules.keep_best, rules.best)
     return manifest

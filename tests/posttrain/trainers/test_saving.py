@@ -96,6 +96,18 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(parts, disk, caplog):
     assert [r.get("checkpoints/failed") for r in lines if r["phase"] == "train"] == [None, None, None, None, 1, 1]
 
 
+def test_a_disk_that_stays_full_ends_the_run(parts, disk):
+    built = parts(args={"max_steps": 40}, checkpoints={"every": 1})
+    built.run = RunDir.claim(str(disk), "x")
+    built.arguments["output_dir"] = str(built.run.checkpoints)
+    trainer = trainer_of(built)
+    trainer.add_callback(Filled(disk, full_after=3, free_after=40))
+    with pytest.raises(Alarm, match="3 checkpoints in a row could not be saved"):
+        trainer.train()
+    assert trainer.state.global_step == 5  # those of steps 3, 4 and 5
+    assert checkpoints.newest(built.run).step == 2
+
+
 def test_another_error_while_saving_is_not_swallowed(parts):
     built = parts(args={"max_steps": 1}, checkpoints={"every": 1})
     trainer = trainer_of(built)
@@ -138,6 +150,7 @@ def test_rollouts_of_a_step_that_is_gone_on_with_join_those_that_are_there(parts
 
 
 TWO = """
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,7 +163,7 @@ from posttrain.trainers import saving
 accelerator = Accelerator(cpu=True)
 rank, run = accelerator.process_index, RunDir(sys.argv[1])
 recipe = SimpleNamespace(checkpoints=Checkpoints(every=1, keep=1))
-parts = SimpleNamespace(recipe=recipe, run=run, failed_saves=0)
+parts = SimpleNamespace(recipe=recipe, run=run, failed_saves=0, failed_in_a_row=0)
 got = []
 for step in (1, 2, 3):
     trainer = SimpleNamespace(parts=parts, accelerator=accelerator, state=SimpleNamespace(global_step=step))
@@ -165,7 +178,7 @@ for step in (1, 2, 3):
     made = saving.save(trainer, write)
     got.append(None if made is None else (made.step, made.world, sorted(made.files)))
 accelerator.wait_for_everyone()
-print(f"rank {rank}: {got} {parts.failed_saves}", flush=True)
+os.write(1, f"rank {rank}: {got} {parts.failed_saves}\\n".encode())  # in one piece, whatever the other writes
 """
 
 
