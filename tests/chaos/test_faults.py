@@ -52,4 +52,4 @@ def test_names_are_unique_and_a_result_that_is_otherwise_is_found():
     assert ends.check(Result(1, 1.0, "posttrain: stopped: the disk is full", 1))
     assert ends.check(Result(3, None, "posttrain: stopped: the disk is full", 1))
     assert ends.check(Result(3, 1.0, "OSError", 1))
-    assert ends.check(Result(3, 1.0, "posttrain: stopped: the disk is full", 3))
+    assert ends.check(Result(3, 1.0, "posttrain: stopped: the disk is full", ends.lost + 1))
