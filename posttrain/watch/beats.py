@@ -30,6 +30,8 @@ class Beat:
     """Whether that is inside something that waits for the others."""
     ending: str = ""
     """Why it ends, if it does."""
+    code: int = 3
+    """The exit code that comes of it."""
     saved: bool = False
     """Its part of the last checkpoint is written, as far as it could be."""
     over: bool = False
@@ -102,6 +104,7 @@ class Verdict:
 
     reason: str
     absent: frozenset[int] = field(default_factory=frozenset)
+    code: int = 3
 
 
 def left(peers: Iterable[Peer], now: float, elsewhere: float) -> Verdict | None:

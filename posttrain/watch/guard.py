@@ -149,6 +149,8 @@ def main() -> None:
                     ward.hear(json.loads(line))
             if "bye" in ward.now:
                 break
+        elif ward.first and not ward.lives:
+            break  # and something that it forked off holds the pipe
         elif ward.first and not ward.stopped:
             # A machine that slept, or a guard that was stopped itself, is no reason.
             ward.quiet += min(now - mark, 4 * TICK)

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -39,6 +40,7 @@ class Signals:
         self.main = threading.get_ident()
         self._before: dict[int, Any] = {}
         self._fd: int | None = None
+        _ALL.add(self)
         if threading.current_thread() is threading.main_thread():
             for number in ENDING:
                 before = signal.getsignal(number)
@@ -76,7 +78,17 @@ class Signals:
             signal.signal(number, handler)
         self._before.clear()
 
+    def _forked(self) -> None:
+        """In a process that was forked off (a worker of a data loader or a pool): a signal to it is not one to us."""
+        if self._fd is not None:
+            self.restore()
+            signal.set_wakeup_fd(-1)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         error = self._due()
         if error is not None:
             raise error
+
+
+_ALL: weakref.WeakSet[Signals] = weakref.WeakSet()
+os.register_at_fork(after_in_child=lambda: [one._forked() for one in list(_ALL)])

@@ -38,7 +38,7 @@ def dump(path: Path, title: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)  # not its parents: a run's folder that was removed stays away
     with path.open("w", encoding="utf-8") as file:
         file.write(title + "\n\n")
         file.flush()

@@ -35,6 +35,8 @@ AGREE = 6.0
 """Seconds for all processes to arrive at one step, whose state is then saved."""
 SAVE = 600.0
 """Seconds that saving may take."""
+DEAF = 4.0
+"""Seconds without a beat, when all beat ten times a second because they end: such a process will not save its part."""
 ANSWER = 3.0
 """Seconds for the main thread to hear that it has to end."""
 FINISH = 10.0
@@ -243,7 +245,7 @@ class Watch:
             # A collective fails when somebody leaves it; it takes a moment until that can be seen.
             verdict = self._someone_left(patience=3.0 if self.world > 1 else 0.0)
         if verdict is not None:
-            ending = self._begin(Ending(verdict.reason, absent=verdict.absent, by_main=True))
+            ending = self._begin(Ending(verdict.reason, verdict.code, verdict.absent, by_main=True))
         else:
             said = " ".join(str(error).split())[:500]
             if not exits.stopped(error):
@@ -265,8 +267,8 @@ class Watch:
 
     def close(self, error: BaseException | None = None) -> None:
         """By the main thread, when it is done. Twice is harmless."""
-        if self._closed.is_set():
-            return
+        if self._closed.is_set() or os.getpid() != self._beat.who.pid:
+            return  # or this is a process that was forked off
         ending = self._ending
         if error is None or isinstance(error, Mistake | Ended) or ending is not None:
             said = ending.reason if ending is not None else ""
@@ -282,13 +284,7 @@ class Watch:
         self._signals.restore()
         with suppress(Exception):
             faulthandler.cancel_dump_traceback_later()
-        if self._stack_file is not None:
-            self._stack_file.close()
-            with suppress(OSError):
-                path = Path(self._stack_file.name)
-                if path.stat().st_size == 0:
-                    path.unlink()
-                    path.parent.rmdir()
+        self._drop_stack_file()
         if ending is not None:
             self._end_the_stuck()
         # What comes after a failure (other libraries' exit handlers) may wait for processes that are gone.
@@ -322,7 +318,7 @@ class Watch:
         now = self._clock.tick()
         count = pulse.count()
         if count != self._count or (not self.training and self._reads()):
-            self._count, self._moved, self._stalled = count, now, False
+            self._count, self._moved = count, now
         phase, step = self._where()
         place, waiting = ("", False)
         if now - self._moved > 2 * TICK:
@@ -337,6 +333,7 @@ class Watch:
             place=place,
             waiting=waiting and self.world > 1,
             ending=self._ending.reason if self._ending is not None else self._beat.ending,
+            code=self._ending.code if self._ending is not None else 3,
         )
         for (rank, fresh), text in list(self._incoming.items()):
             beat = Beat.read(text)
@@ -374,11 +371,22 @@ class Watch:
         with suppress(Exception):
             faulthandler.dump_traceback_later(self.limits.stall, file=self._stack_file)
 
+    def _drop_stack_file(self) -> None:
+        """It stays only if something was written."""
+        if self._stack_file is None:
+            return
+        self._stack_file.close()
+        with suppress(OSError):
+            path = Path(self._stack_file.name)
+            if path.stat().st_size == 0:
+                path.unlink()
+                path.parent.rmdir()
+
     def _judge(self) -> Ending | None:
         """Whether it is time to do something."""
         now = self._clock.now
         if (verdict := self._someone_left()) is not None:
-            return self._begin(Ending(verdict.reason, absent=verdict.absent))
+            return self._begin(Ending(verdict.reason, verdict.code, verdict.absent))
         if self._starter is not None and processes.born(self._starter[0]) != self._starter[1]:
             return self._begin(Ending(f"the process that started this run (pid {self._starter[0]}) is gone"))
         moved = max([self._moved, *(p.moved for p in self._peers.values() if not p.over)])
@@ -393,7 +401,9 @@ class Watch:
                     absent=verdict.absent,
                 )
             )
-        if quiet >= self.limits.stall and not self._stalled:
+        if quiet < self.limits.stall:
+            self._stalled = False
+        elif not self._stalled:
             self._stalled = True
             verdict = self._standstill(now)
             path = self._dump(quiet)
@@ -414,7 +424,7 @@ class Watch:
             if verdict is None:
                 verdict = next(
                     (
-                        Verdict(p.beat.ending, frozenset({p.rank}) if p.over else frozenset())
+                        Verdict(p.beat.ending, frozenset({p.rank}) if p.over else frozenset(), p.beat.code)
                         for p in sorted(self._peers.values(), key=lambda p: p.rank)
                         if p.beat is not None and p.trusted and p.beat.ending
                     ),
@@ -440,7 +450,7 @@ class Watch:
         # A launcher tells the others to end when one has died; that one is the reason.
         verdict = self._someone_left()
         if verdict is not None:
-            self._begin(Ending(verdict.reason, absent=verdict.absent))
+            self._begin(Ending(verdict.reason, verdict.code, verdict.absent))
         elif number == Signals.INTERRUPT:
             self._begin(Ending("interrupted", 130))
         else:
@@ -453,12 +463,10 @@ class Watch:
         with self._lock:
             if self._ending is None:
                 self._ending = ending
-                ending.aloud = self._first_to_say(ending)
+                ending.aloud = self._reports(ending.absent)
+                if self._courier is not None:
+                    self._courier.hurry()
             return self._ending
-
-    def _first_to_say(self, ending: Ending) -> bool:
-        """One process speaks: who found it out by itself, or, if several did, the first of those that are there."""
-        return self._reports(ending.absent)
 
     def _end(self, ending: Ending) -> None:
         """From the decision to the last moment of this process. Runs in the thread."""
@@ -498,7 +506,8 @@ class Watch:
         if self._save is None or self._safe_boundary() < 0:
             return ending.reason
         told: list[str] = []
-        absent = self._absent(ending)
+        # One that did not hear of the end will not leave its part, and a launcher gives no time to wait for it.
+        absent = self._absent(ending) | {p.rank for p in self._peers.values() if not p.over and self._deaf(p)}
 
         def save() -> None:
             try:
@@ -521,7 +530,7 @@ class Watch:
         main = self._peers.get(0)
         until = time.monotonic() + SAVE
         while main is not None and time.monotonic() < until and not self._closed.is_set():
-            if main.over or main.rank in self._absent(ending) or main.silent(self._clock.now) > SILENT:
+            if main.over or main.rank in self._absent(ending) or self._deaf(main):
                 return
             if main.beat is not None and main.beat.saved:
                 return
@@ -567,10 +576,12 @@ class Watch:
 
     def _note(self, line: str) -> None:
         """What `status.json` says of the end."""
-        if self.run is None:
-            return
+        if self.run is None or not self.run.status.exists():
+            return  # or the folder was removed: it stays away
+        facts: dict[str, Any] = {"state": "stopped", "error": line[:500], "ended": time.time()}
         with suppress(Exception):
-            facts: dict[str, Any] = {"state": "stopped", "error": line[:500], "ended": time.time(), **self._facts()}
+            facts |= self._facts()
+        with suppress(Exception):
             before = self.run.read_status()
             if isinstance(before.get("launched"), float):
                 facts["seconds"] = (before.get("earlier") or 0.0) + facts["ended"] - before["launched"]
@@ -587,6 +598,9 @@ class Watch:
         with suppress(Exception):
             processes.end([c for c in processes.descendants(os.getpid()) if c[0] != self._guard.pid])
         self._end_the_stuck()
+        with suppress(Exception):
+            faulthandler.cancel_dump_traceback_later()
+            self._drop_stack_file()
         self._guard.tell({"bye": None})
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
@@ -601,6 +615,9 @@ class Watch:
     def _absent(self, ending: Ending) -> frozenset[int]:
         gone = {p.rank for p in self._peers.values() if p.fate in ("gone", "stopped") and not p.over}
         return ending.absent | gone
+
+    def _deaf(self, peer: Peer) -> bool:
+        return peer.silent(self._clock.now) > max(DEAF, 2 * self.world / 32)
 
     def _reports(self, absent: frozenset[int]) -> bool:
         """The first process that is there speaks for all."""

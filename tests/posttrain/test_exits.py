@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from posttrain.errors import Alarm, Mistake
+from posttrain.errors import Alarm, Ended, Mistake
 from posttrain.exits import CODE_FILE, guarded, stopped
 from rewards.workers import WorkersError
 from rollouts.records import EngineError, StaleRollout
@@ -27,6 +27,8 @@ def raising(error):
         (StaleRollout("version 2"), 3, "posttrain: stopped: version 2\n"),
         (WorkersError("cannot start"), 3, "posttrain: stopped: cannot start\n"),
         (KeyboardInterrupt(), 130, "posttrain: interrupted\n"),
+        (Ended("told to end"), 3, "posttrain: stopped: told to end\n"),
+        (Ended("interrupted", 130, said=True), 130, ""),
         (BrokenPipeError(), 141, ""),
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),

@@ -87,7 +87,7 @@ def no_child_is_left(pair: Pair) -> bool:
 
 @pytest.mark.parametrize("fault", ["killed", "exit"])
 def test_a_process_that_dies_is_named_by_the_other(pair, fault):
-    two = pair(fault, 1)
+    two = pair(fault, 1, BEFORE="4")
     pid = two.when("pid-r1")
     code, said = two.end(0)
     assert code == 3
