@@ -85,6 +85,8 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
         schedule.evaluate("after")
     if world.is_main_process:
         bookkeeping.finish(run)
+    # Left to the interpreter's end, the threads of a process group may abort a run that is done.
+    world.destroy_process_group()
 
 
 def quiet_process() -> None:

@@ -179,6 +179,7 @@ for step in (1, 2, 3):
     got.append(None if made is None else (made.step, made.world, sorted(made.files)))
 accelerator.wait_for_everyone()
 os.write(1, f"rank {rank}: {got} {parts.failed_saves}\\n".encode())  # in one piece, whatever the other writes
+accelerator.end_training()
 """
 
 
