@@ -84,7 +84,7 @@ def test_a_reward_that_throws_stops_both_processes_in_one_line(launch, recipes, 
         "    return [1.0 / (len(c[0]['content']) - len(c[0]['content']) // 7 * 7) for c in completions]\n"
     )
     ended = launch(recipes / "arithmetic_grpo.yaml", "rewards=[{use: 'bad.py:picky'}]", "trainer.args.max_steps=3",
-                   "trainer.args.per_device_train_batch_size=32", "evaluation=[]", processes=2)  # fmt: skip
+                   "trainer.args.per_device_train_batch_size=32", "evaluation=[]", "preflight=off", processes=2)  # fmt: skip
     assert ended.code != 0
     said = [line for line in ended.err.splitlines() if "posttrain: stopped: rewards.0 (" in line]
     assert said
