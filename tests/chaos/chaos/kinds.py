@@ -21,6 +21,10 @@ from chaos.world import World
 
 PATIENCE_WITH_BARE = 40.0
 """Seconds that bare TRL is watched for after the fault; then it is ended."""
+RETRIES_OF_BARE = 80.0
+"""Seconds that its client needs for all its retries, when it is refused."""
+RESTART = 25.0
+"""Seconds that a vLLM server takes to come up here."""
 
 
 class Skip(Exception):
@@ -168,11 +172,8 @@ class Servers:
 
     def bare(self, world: World) -> Result:
         """TRL's client knows one server, so its server has the fault."""
-        proxy = world.proxy(world.vllm(1)[0])
-        if self.do in ("kill", "stop"):
-            mode: Mode = "gone" if self.do == "kill" else "hang"
-        else:
-            mode = self.do
+        server = world.vllm(1)[0]
+        proxy = world.proxy(server)
         watched = Bare("bare_client.py", world.folder("client"), url=proxy.url, rounds=100000)
         world.watch(watched)
         if watched.wait_step(3, 120) is None:
@@ -181,18 +182,29 @@ class Servers:
 
         def give() -> None:
             given.append(time.monotonic())
-            proxy.set(mode)
+            if self.do == "stop":
+                server.signal(signal.SIGSTOP)
+            else:  # a port at which nobody listens any more is all that a client sees of a killed server
+                proxy.set("gone" if self.do == "kill" else self.do)
+
+        def mend() -> None:
+            server.signal(signal.SIGCONT)
+            proxy.set("well")
 
         proxy.arm(give)
         while not given and watched.ended is None:
             time.sleep(0.005)
         step = watched.step
-        if self.lasts is not None and self.both:
-            time.sleep(self.lasts)
-            proxy.set("well")
-        done = watched.wait_step(step + 1, PATIENCE_WITH_BARE)
+        try:
+            if self.lasts is not None and self.both:
+                time.sleep(RESTART if self.do == "kill" else self.lasts)
+                mend()
+            waits = self.do in ("hang", "stop")
+            done = watched.wait_step(step + 1, PATIENCE_WITH_BARE if waits else RETRIES_OF_BARE)
+        finally:
+            mend()
         code = watched.process.poll()
-        result = Result(code, _since(done or watched.ended, given[0]), note="its client alone")
+        result = Result(code, _since(done or watched.ended, given[0]), note="its client alone, with its one server")
         result.line = watched.last_line() if code is not None else ""
         if code is None:
             watched.kill()
@@ -258,35 +270,53 @@ class Reward:
         if code == 0:
             _rows_are_right(run, 64, wrong)
             _steps_follow(run, wrong)
-            gaps = [b - a for a, b in zip(run.moments, run.moments[1:], strict=False)]
             line = f"{faults[0]['kind']}: {faults[0]['text']}" if faults else ""
             line = line or run.line(r"worker process has grown") or ""
-            return Result(None, max(gaps) if gaps else 0.0, line, 0, len({(f["step"], f["row"]) for f in faults}), 0,
-                          note="seconds: the longest step", wrong=wrong)  # fmt: skip
+            rows_lost = len({(f["step"], f["row"]) for f in faults})
+            return Result(None, self._until_next(run), line, 0, rows_lost, 0, self._usual(run), wrong=wrong)
         line = run.line(r"^posttrain: ") or run.said().strip().splitlines()[-1]
-        done = run.moments[-1] if run.moments else run.began
         lost = max(0, run.step - run.kept())
-        return Result(code, _since(run.ended, done), line, lost, 0, 0, note="seconds since the last step", wrong=wrong)
+        return Result(code, _since(run.ended, self._struck(run)[0]), line, lost, 0, 0, wrong=wrong)
+
+    def _struck(self, run: Any) -> list[float]:
+        """When it misbehaved (monotonic); one that does at every call, as the steps were done."""
+        file = run.folder / f"struck-{self.name}"
+        return [float(x) for x in file.read_text().split()] if file.exists() else run.moments or [run.began]
+
+    def _until_next(self, run: Any) -> float | None:
+        """Seconds from there until the step was done: the most of all."""
+        struck = self._struck(run)
+        return max(
+            (next(m for m in run.moments if m > at) - at for at in struck if at < (run.moments or [0.0])[-1]),
+            default=None,
+        )
+
+    def _usual(self, run: Any) -> str:
+        return f"a step takes {run.usual:.1f} s"
 
     def bare(self, world: World) -> Result:
+        if self.name not in world.bare_rewards:
+            world.bare_rewards[self.name] = self._bare(world)
+        return world.bare_rewards[self.name]
+
+    def _bare(self, world: World) -> Result:
         run = Bare("bare_train.py", world.folder(f"bare-{self.name}"), reward=self.name, steps=self.steps, batch=64)
         world.watch(run)
         run.wait_step(1, 120)
         code = run.wait(PATIENCE_WITH_BARE + 20)
         if "ready" not in run.out.read_text().split():  # it fell for a reason of its own
             raise RuntimeError(run.said()[-2000:])
-        last = run.moments[-1] if run.moments else run.began
         if code is None:
             grown = _resident(run.process.pid)
             run.kill()
             return Result(None, None, note=f"after {run.step} of {self.steps} steps; {grown} MiB held")
-        seconds = max((b - a for a, b in zip(run.moments, run.moments[1:], strict=False)), default=0.0)
         if code == 0:
             logs = [json.loads(x) for x in run.out.read_text().splitlines() if x.startswith('{"')]
             broken = sum(any(str(v) in ("nan", "inf", "-inf") for v in x.values()) for x in logs)
             note = f"{broken} of {len(logs)} steps with NaN in their log" if broken else "nothing is said"
-            return Result(0, seconds, note=note)
-        return Result(code, _since(run.ended, last), run.last_line(), run.step, note="no checkpoint is made of it")
+            return Result(0, self._until_next(run), note=note)
+        at = self._struck(run)[-1]
+        return Result(code, _since(run.ended, at), run.last_line(), run.step, note="no checkpoint is made of it")
 
 
 def _resident(pid: int) -> int:
@@ -373,7 +403,8 @@ class Disk:
         if self.leave:
             line = run.wait_line(r"was not saved", 0, 60.0) or ""
             said = time.monotonic()
-            if run.wait_step(run.step + 3, 60) is None:
+            # Not for long: the third checkpoint in a row that the disk refuses ends the run.
+            if run.wait_step(run.step + 1, 60) is None:
                 wrong.append(f"it did not go on: {run.said()[-400:]}")
             (place / "filler").unlink(missing_ok=True)
             kept = run.step
@@ -390,7 +421,7 @@ class Disk:
         code = run.wait(120)
         line = run.line(r"^posttrain: stopped") or run.line(r"^posttrain: ") or ""
         seconds = _since(run.ended, at)
-        # It goes on for as long as there is room for lines, but not for checkpoints.
+        # It goes on until the disk has refused three checkpoints in a row, if there is room for lines.
         lost = max(0, run.step - run.kept())
         (place / "filler").unlink(missing_ok=True)
         again = world.run(place.parent, "trainer.args.max_steps=100000", "checkpoints.every=2", "checkpoints.keep=1",

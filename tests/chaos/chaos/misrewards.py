@@ -17,8 +17,13 @@ def number(completion):
     return zlib.crc32(text.encode()) / 2**32
 
 
-def hit(completion, share):
-    return number(completion) < share
+def hit(completion, share, who):
+    """Whether it misbehaves on that row; `struck-WHO` in the working directory gets the moment, in seconds of the monotonic clock."""
+    struck = number(completion) < share
+    if struck:
+        with open(f"struck-{who}", "a") as file:
+            file.write(f"{time.monotonic()}\n")
+    return struck
 
 
 def fine(completions, **columns):
@@ -26,29 +31,29 @@ def fine(completions, **columns):
 
 
 def raises(completions, share=0.02, **columns):
-    if any(hit(c, share) for c in completions):
+    if any(hit(c, share, "raises") for c in completions):
         raise ValueError("no digits in the answer")
     return fine(completions)
 
 
 def hangs(completions, share=0.02, **columns):
-    if any(hit(c, share) for c in completions):
+    if any(hit(c, share, "hangs") for c in completions):
         time.sleep(3600)
     return fine(completions)
 
 
 def dies(completions, share=0.02, **columns):
-    if any(hit(c, share) for c in completions):
+    if any(hit(c, share, "dies") for c in completions):
         os.kill(os.getpid(), signal.SIGKILL)
     return fine(completions)
 
 
 def nan(completions, share=0.02, **columns):
-    return [float("nan") if hit(c, share) else number(c) for c in completions]
+    return [float("nan") if hit(c, share, "nan") else number(c) for c in completions]
 
 
 def text(completions, share=0.02, **columns):
-    return ["good" if hit(c, share) else number(c) for c in completions]
+    return ["good" if hit(c, share, "text") else number(c) for c in completions]
 
 
 def leaks(completions, mib=40, **columns):
@@ -58,4 +63,4 @@ def leaks(completions, mib=40, **columns):
 
 
 def infinite(completions, share=0.02, **columns):
-    return [float("inf") if hit(c, share) else number(c) for c in completions]
+    return [float("inf") if hit(c, share, "infinite") else number(c) for c in completions]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RECIPE = ROOT / "recipes" / "arithmetic_grpo.yaml"
 
 
-def engine(urls: list[str], **options: float) -> str:
+def engine(urls: list[str], **options: float | str) -> str:
     """The override that makes a recipe sample from these servers."""
     given = "".join(f", {k}: {v}" for k, v in options.items())
     quoted = ", ".join(f'"{url}"' for url in urls)

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from chaos.proxy import Proxy
 from chaos.run import Run, Watched
@@ -24,13 +25,14 @@ class ServerRun:
     proxies: tuple[Proxy, Proxy]
     servers: tuple[VLLM, ...]
     """What is behind them: two, or one behind both."""
+    patience: float
+    """Seconds that it waits for a server when none is left."""
 
 
 class World:
     """
     Args:
-        long: no hurry: two real servers, time limits nearer to the defaults, each fault in a run of its own.
-        only_ours: leave bare TRL out.
+        long: no hurry: two real servers, time limits nearer to the defaults, each reward in a run of its own.
     """
 
     def __init__(self, folder: Path | None = None, long: bool = False):
@@ -45,6 +47,8 @@ class World:
         self._serving: ServerRun | None = None
         self.rewarding: dict[str, Run] = {}
         """Runs whose rewards misbehave, by what they are asked to do."""
+        self.bare_rewards: dict[str, Any] = {}
+        """What bare TRL came to with a reward, by its name: settings of ours make no difference to it."""
 
     def folder(self, name: str) -> Path:
         """A new one, with the misbehaving rewards in it."""
@@ -77,8 +81,11 @@ class World:
         return self._proxies[-1]
 
     def serving(self, patience: float = 10.0) -> ServerRun:
-        """The run that samples from servers; a new one if the last has ended."""
+        """The run that samples from servers; a new one if the last has ended, or has another patience."""
         now = self._serving
+        if now is not None and now.run.ended is None and now.patience != patience:
+            now.run.kill()
+            now.run.wait(30)
         if now is not None and now.run.ended is None:
             for proxy in now.proxies:
                 proxy.set("well")
@@ -86,13 +93,14 @@ class World:
         servers = self.vllm(2 if self.long else 1)
         proxies = (self.proxy(servers[0]), self.proxy(servers[-1]))
         limits = {"timeout": 30 if self.long else 4, "health_interval": 1, "patience": patience, "retries": 8}
+        limits["takeover"] = "true"  # a run that was ended here may have left its adapter there
         run = self.run(
             self.folder("servers"),
             engine([p.url for p in proxies], **limits),
             "trainer.args.max_steps=100000",
             "checkpoints.every=1",
         )
-        self._serving = ServerRun(run, proxies, tuple(servers))
+        self._serving = ServerRun(run, proxies, tuple(servers), patience)
         if run.wait_step(3) is None:
             raise RuntimeError(f"the run did not start: {run.said()[-3000:]}")
         return self._serving
