@@ -191,7 +191,7 @@ def details(kept: dict[str, Any]) -> str:
                 told.append(f"  - {name}: {shown}" + (f" ({note})" if note else ""))
             told += [f"  - **not as expected**: {wrong}" for wrong in found.get("wrong", ())]
         if told:
-            out += [f"- **{fault.name}** (measured: {fault.measured}; expected: {fault.expected})", *told]
+            out += [f"- **{fault.name}** (expected: {fault.expected})", *told]
     return "\n".join(out) + "\n"
 
 

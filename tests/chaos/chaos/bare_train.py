@@ -1,11 +1,13 @@
 """The miniature's task in bare TRL, with a reward of ours that misbehaves. One argument: JSON options.
 
-`reward`: name in misrewards.py; `steps`, `save_steps`, `output`, `resume`. Prints `done N` after each step.
+`reward`: name in misrewards.py; `steps`, `save_steps`, `output`, `resume`. Prints `done N` after each step, at last `peak` and the
+most memory that it held, in MiB.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 
 import misrewards
@@ -45,6 +47,7 @@ def main(options: dict) -> None:
     )
     print("ready", flush=True)
     trainer.train(resume_from_checkpoint=options.get("resume", False) or None)
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}", flush=True)
 
 
 if __name__ == "__main__":

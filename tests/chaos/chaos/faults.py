@@ -130,7 +130,7 @@ FAULTS: tuple[Fault, ...] = (
         "ends with exit 3 and one line that says where; the last step is kept",
         Reward("hangs", None, words=("watch.stall=5", "watch.deadline=10")),
         3,
-        "nothing has moved.*rewards",
+        "nothing has moved.*in rewards of step",
     ),
     Fault(
         "reward leaks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -274,7 +275,7 @@ class Reward:
             line = line or run.line(r"worker process has grown") or ""
             rows_lost = len({(f["step"], f["row"]) for f in faults})
             return Result(None, self._until_next(run), line, 0, rows_lost, 0, self._usual(run), wrong=wrong)
-        line = run.line(r"^posttrain: ") or run.said().strip().splitlines()[-1]
+        line = run.line(r"^posttrain: stopped") or run.line(r"^posttrain: ") or run.said().strip().splitlines()[-1]
         lost = max(0, run.step - run.kept())
         return Result(code, _since(run.ended, self._struck(run)[0]), line, lost, 0, 0, wrong=wrong)
 
@@ -314,6 +315,8 @@ class Reward:
             logs = [json.loads(x) for x in run.out.read_text().splitlines() if x.startswith('{"')]
             broken = sum(any(str(v) in ("nan", "inf", "-inf") for v in x.values()) for x in logs)
             note = f"{broken} of {len(logs)} steps with NaN in their log" if broken else "nothing is said"
+            if peak := re.findall(r"^peak (\d+)$", run.out.read_text(), re.MULTILINE):
+                note += f"; {peak[-1]} MiB held at the end"
             return Result(0, self._until_next(run), note=note)
         at = self._struck(run)[-1]
         return Result(code, _since(run.ended, at), run.last_line(), run.step, note="no checkpoint is made of it")
