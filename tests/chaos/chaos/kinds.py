@@ -130,10 +130,10 @@ class Servers:
         if self.both:
             time.sleep(self.lasts or 0.0)
             self._mend(serving, hit)
-            done = run.wait_step(step + 1, 180)
+            done = run.wait_after(at, 180)
         else:
-            done = run.wait_step(step + 1, 180)
-            run.wait_step(step + 2, 180)
+            done = run.wait_after(at, 180)
+            run.wait_step(run.step + 1, 180)
             self._mend(serving, hit)
         line = run.wait_line(r"vllm-server engine: ", heard, 1.0) or ""
         if line:
@@ -195,13 +195,12 @@ class Servers:
         proxy.arm(give)
         while not given and watched.ended is None:
             time.sleep(0.005)
-        step = watched.step
         try:
             if self.lasts is not None and self.both:
                 time.sleep(RESTART if self.do == "kill" else self.lasts)
                 mend()
             waits = self.do in ("hang", "stop")
-            done = watched.wait_step(step + 1, PATIENCE_WITH_BARE if waits else RETRIES_OF_BARE)
+            done = watched.wait_after(given[0], PATIENCE_WITH_BARE if waits else RETRIES_OF_BARE)
         finally:
             mend()
         code = watched.process.poll()
@@ -546,9 +545,9 @@ class Clock:
         )  # fmt: skip
         if run.wait_step(4, 240) is None:
             raise RuntimeError(f"the run did not start: {run.said()[-3000:]}")
-        step, at = run.step, time.monotonic()
+        at = time.monotonic()
         jump.write_text(str(self.by))
-        done = run.wait_step(step + 1, 120)
+        done = run.wait_after(at, 120)
         code = run.wait(120)
         wrong: list[str] = []
         _steps_follow(run, wrong)

@@ -79,6 +79,17 @@ class Watched:
             time.sleep(0.01)
         return self.moments[step - 1] if self.step >= step else None
 
+    def wait_after(self, at: float, seconds: float) -> float | None:
+        """When the step that was in flight at that moment (monotonic) was done; None as above. Steps are seen a little late, and
+        none is as short as that."""
+        at += 0.06
+        until = time.monotonic() + seconds
+        while True:
+            ended = self.ended is not None or time.monotonic() > until
+            if (done := next((m for m in self.moments if m > at), None)) is not None or ended:
+                return done
+            time.sleep(0.01)
+
     def wait(self, seconds: float) -> int | None:
         """The exit code; None if it is still going on after so many seconds."""
         until = time.monotonic() + seconds
