@@ -225,6 +225,7 @@ FAULTS: tuple[Fault, ...] = (
         3,
         "disk is full",
         lost=8,
+        short=True,
     ),
     Fault(
         "folder removed",
@@ -235,7 +236,7 @@ FAULTS: tuple[Fault, ...] = (
         3,
         "removed",
         lost=10**9,
-        short=False,
+        short=True,
     ),
     Fault(
         "clock forward",

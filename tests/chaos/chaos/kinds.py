@@ -231,7 +231,7 @@ class Reward:
     skip: bool = True
     """`on_error: skip_row`; else the default, `fail`."""
     words: tuple[str, ...] = ()
-    steps: int = 8
+    steps: int = 6
 
     def setting(self) -> str:
         parts = [f"use: misrewards.py:{self.name}", f"name: {self.name}", "timeout: 2"]
