@@ -225,7 +225,6 @@ FAULTS: tuple[Fault, ...] = (
         3,
         "disk is full",
         lost=8,
-        short=True,
     ),
     Fault(
         "folder removed",
@@ -236,7 +235,7 @@ FAULTS: tuple[Fault, ...] = (
         3,
         "removed",
         lost=10**9,
-        short=True,
+        short=False,
     ),
     Fault(
         "clock forward",
