@@ -247,7 +247,7 @@ def status(world: Any, claimed: Claimed) -> Iterator[Status]:
         now.seconds = now.earlier + time.monotonic() - began
         if now.state == "done":
             write()
-        else:
+        elif not run.gone:  # else there would be a folder of that name again, with nothing in it
             # On a full disk the line that the user needs is the one about what was being written.
             with suppress(OSError):
                 write()

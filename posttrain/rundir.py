@@ -155,15 +155,39 @@ class RunDir:
             self._lock.release()
             self._lock = None
 
+    @property
+    def gone(self) -> bool:
+        """True if the folder is not the one that this process claimed any more: it was removed or moved away."""
+        return self._lock is not None and self._lock.gone
+
+    @contextlib.contextmanager
+    def there(self) -> Iterator[None]:
+        """What fails in this block because the folder is gone is told as that, whoever met it first.
+
+        Raises:
+            Alarm: instead of that error.
+        """
+        try:
+            yield
+        except (Alarm, Mistake):
+            raise
+        except Exception as error:
+            if self.gone:
+                raise self._gone() from error
+            raise
+
     def check(self) -> None:
         """Raises:
-        Alarm: the folder is not the one that was claimed any more: it was removed or moved away.
+        Alarm: the folder is gone.
         """
-        if self._lock is not None and self._lock.gone:
-            raise Alarm(
-                f"{self.root}: the folder of this run was removed or moved while it ran, so nothing that it writes would be "
-                "kept with the rest; start again, under another run.name if the folder is to stay away"
-            )
+        if self.gone:
+            raise self._gone()
+
+    def _gone(self) -> Alarm:
+        return Alarm(
+            f"{self.root}: the folder of this run was removed or moved while it ran, so nothing that it writes would be "
+            "kept with the rest; start again, under another run.name if the folder is to stay away"
+        )
 
     @property
     def holds_a_run(self) -> bool:

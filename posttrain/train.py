@@ -75,7 +75,7 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
             facts=lambda: {"steps": trainer.state.global_step, "rollouts": bookkeeping.rollouts(trainer)},
         )
         try:
-            with keeping(trainer), watch.kept():
+            with keeping(trainer), watch.kept(), run.there():
                 trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
         finally:
             status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from posttrain import checkpoints, resume, terminal
@@ -121,10 +122,12 @@ class Resumable(Saving):
         if self.accelerator.is_main_process:  # what was logged of it before the cut goes, it will be logged again
             resume.cut_lines(self.parts.run, step, sum(entry.get("step") == step for entry in self.state.log_history))
         epoch = self.state.epoch or 0.0
-        closing = epoch == int(epoch) and not self._at["closed"]
-        if self._at["evaluate"] or (closing and self.args.eval_strategy == "epoch"):
+        # The processes were stopped at one step, but perhaps not at one moment of it.
+        open_, evaluate = zip(*gather_object([(not self._at["closed"], self._at["evaluate"])]), strict=True)
+        closing, evaluate = epoch == int(epoch) and any(open_), any(evaluate)
+        if evaluate or (closing and self.args.eval_strategy == "epoch"):
             self.parts.run.rollout_file(step, self.accelerator.process_index).unlink(missing_ok=True)
-        if self._at["evaluate"]:
+        if evaluate:
             self._evaluate_rows()
         for due in self.parts.after_step:
             due(self.state)
@@ -254,6 +257,8 @@ class Resumable(Saving):
     def _keep(self, reason: str, absent: Collection[int]) -> tuple[Path | None, str]:
         if self.boundary is None or self.boundary.step == 0:
             return None, "no optimiser step was finished, so there is nothing to keep"
+        if self.parts.run.gone:
+            return None, "what was kept went with it"
         if bounds.sharded(self):
             return None, f"a sharded model cannot be saved in mid-step; {self._older()}"
         over = self._fallen or threading.current_thread() is threading.main_thread()
@@ -274,9 +279,10 @@ class Resumable(Saving):
             names = ", ".join(map(str, sorted(lost)))
             return None, f"the state of step {boundary.step} went with process {names}; {self._older()}"
         if rank == 0:
-            for stale in folder.glob("*"):
-                if not stale.name.startswith("posttrain-r"):  # the others may have written their parts
-                    stale.unlink() if stale.is_file() else None
+            for stale in folder.glob("[!.]*"):
+                # The others may have written their parts, or be about to.
+                if stale.is_file() and not stale.name.startswith("posttrain-r"):
+                    stale.unlink()
         boundary.write(folder, rank)
         if rank != 0:
             return folder, f"process {rank} has written its part of step {boundary.step}"

@@ -235,7 +235,7 @@ FAULTS: tuple[Fault, ...] = (
         3,
         "removed",
         lost=10**9,
-        short=False,
+        short=True,
     ),
     Fault(
         "clock forward",
