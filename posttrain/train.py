@@ -75,10 +75,11 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
             facts=lambda: {"steps": trainer.state.global_step, "rollouts": bookkeeping.rollouts(trainer)},
         )
         try:
-            with keeping(trainer), watch.kept(), run.there():
+            with keeping(trainer), watch.kept():
                 trainer.train(resume_from_checkpoint=str(claimed.start.folder) if claimed.start else None)
         finally:
             status.steps, status.rollouts = trainer.state.global_step, bookkeeping.rollouts(trainer)
+        run.check()
         watch.doing("the result")
         bookkeeping.result(run, trainer)
         watch.doing("the evaluation after")

@@ -30,9 +30,9 @@ class Recorder:
 
         Raises:
             OSError: an earlier write failed (a full disk, say).
+            Alarm: the folder of the run is gone.
         """
-        if self._error is not None:
-            raise self._error
+        self._tell()
         if phase == "train":
             self.count += len(records)
         self._queue.put((self.run.rollout_file(step, self.rank), records))
@@ -42,8 +42,13 @@ class Recorder:
 
         Raises:
             OSError: a write failed.
+            Alarm: the folder of the run is gone.
         """
         self._queue.join()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.run.check()
         if self._error is not None:
             raise self._error
 
@@ -51,6 +56,8 @@ class Recorder:
         while (item := self._queue.get()) is not None:
             path, records = item
             try:
+                if self.run.gone:  # whoever queues the next batch is told
+                    continue
                 # A step may hold several generation batches, some of them from before the run was cut and went on; the file is
                 # replaced with all of them.
                 held = self._steps.get(path) or list(read_lines(path))
@@ -58,7 +65,8 @@ class Recorder:
                 self._steps = {path: held}
                 write_atomic(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in held))
             except BaseException as error:
-                self._error = error
+                if not self.run.gone:
+                    self._error = error
             finally:
                 self._queue.task_done()
 

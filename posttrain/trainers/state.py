@@ -78,7 +78,7 @@ class Resumable(Saving):
         """As transformers' own; from a checkpoint of ours, exactly.
 
         Raises:
-            Alarm: the checkpoint is not what its manifest says.
+            Alarm: the checkpoint is not what its manifest says, or the folder of the run is gone.
         """
         if resume_from_checkpoint:
             folder = Path(resume_from_checkpoint)
@@ -89,7 +89,8 @@ class Resumable(Saving):
             self._returning = True
             self.args.eval_on_start = False  # that was before the first step
         try:
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            with self.parts.run.there():
+                return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         except BaseException:
             self._fallen = True
             raise
