@@ -59,14 +59,15 @@ class Bridge:
         Raises:
             StaleRollout: the engine answered with another version than the trainer's.
         """
-        version = self.follower.follow(trainer)
         asks = self._asks(prompts, trainer)
-        if self.asked is not None and trainer.model.training:
-            self.asked(len(asks))
+        training = trainer.model.training
         heard = Heard(self.engine)
         session = Session(heard, self.tokenizer, self.sampling, self.run_seed, template_kwargs=self.template_kwargs)
-        with self.timer("generation"):
-            rollouts = self.strategy.run(asks, session)
+        with self.follower.serving(trainer) as version:
+            if self.asked is not None and training:
+                self.asked(len(asks))
+            with self.timer("generation"):
+                rollouts = self.strategy.run(asks, session)
         if len(rollouts) != len(asks):
             raise ValueError(f"the strategy returned {len(rollouts)} rollouts for {len(asks)} asks")
         rollouts = [rollout if rollout.completion_ids else self._filled(rollout) for rollout in rollouts]

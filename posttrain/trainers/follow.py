@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ class Follower:
         """Called with the trainer and the version after every sync, by every process."""
         self._served: int | None = None
         self._lent: Any = None
+        self._serving: ExitStack | None = None
+        """Ends what was lent."""
 
     def forget(self) -> None:
         """The engine's weights are taken to be unknown: the next `follow` gives it the trainer's, whatever their version."""
@@ -69,18 +71,27 @@ class Follower:
         return version
 
     @contextmanager
+    def serving(self, trainer: Any) -> Iterator[int]:
+        """`follow`, for as long as the engine is asked: one that samples with the trainer's own module is lent it once for
+        all that."""
+        with ExitStack() as stack:
+            if self.engine.same_numerics:
+                self._serving = stack
+                stack.callback(setattr, self, "_serving", None)
+            yield self.follow(trainer)
+
+    @contextmanager
     def lend(self, trainer: Any) -> Iterator[Any]:
         """The live module, gathered if it is sharded, in evaluation mode, gradient checkpointing off. Inside, it can be lent again
         at no cost."""
         if self._lent is not None:
             yield self._lent
             return
-        with _lend(trainer) as model:
-            self._lent = model
-            try:
-                yield model
-            finally:
-                self._lent = None
+        with ExitStack() as alone:
+            stack = self._serving or alone
+            self._lent = stack.enter_context(_lend(trainer))
+            stack.callback(setattr, self, "_lent", None)
+            yield self._lent
 
     def _saved(self, trainer: Any, version: int) -> Policy:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)

@@ -1,8 +1,8 @@
 """After each sync: does the engine serve the weights that the trainer holds?
 
-The engine is asked for a few tokens of one fixed prompt, and the trainer's own forward pass says how likely they are; for an
-engine with weights of its own also without the adapter, wherever that could matter: where the adapter makes a difference,
-the engine must be on its side of it. The tokens are drawn
+The engine is asked for the next token after a few beginnings of one fixed prompt (one step of a batch), and one forward pass
+of the trainer says how likely each is; for an engine with weights of its own also without the adapter, wherever that could
+matter: where the adapter makes a difference, the engine must be on its side of it. The tokens are drawn
 at a high temperature with a fixed seed: log-probs of the surest tokens are near 0 under any weights, so that a greedy
 answer of a sharp policy would compare nothing.
 """
@@ -23,8 +23,8 @@ from rollouts.records import Completion, Engine, Sampling
 TEMPERATURE = 2.0
 PROMPT_TOKENS = 256
 """Longer prompts are cut here: where the tokens come from does not matter, only that both sides see the same."""
-TOKENS = {True: 1, False: 4}
-"""Tokens asked for, by `engine.same_numerics`: an engine that samples with the trainer's own module can lose little."""
+BEGINNINGS = {True: 1, False: 4}
+"""How many, by `engine.same_numerics`: an engine that samples with the trainer's own module can lose little."""
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
 """Largest mean difference in nats a token.
@@ -69,13 +69,21 @@ class Parity:
     effect: float | None = None
     """Of the adapter, when it was last looked at."""
 
+    @property
+    def lengths(self) -> list[int]:
+        """Of the beginnings, in tokens: spread over the prompt, the last one is all of it."""
+        count = BEGINNINGS[self.engine.same_numerics]
+        return sorted({-(-len(self.prompt) * (i + 1) // count) for i in range(count)})
+
     def ask(self) -> tuple[list[int], list[float]]:
-        """The engine's tokens and log-probs."""
-        count = TOKENS[self.engine.same_numerics]
-        made: Completion = self.engine.generate(
-            [self.prompt], Sampling(temperature=TEMPERATURE, max_tokens=count), [self.seed]
-        )[0]
-        return made.ids, made.logprobs
+        """The engine's tokens, one after each beginning, and their log-probs."""
+        beginnings = [self.prompt[:length] for length in self.lengths]
+        made: list[Completion] = self.engine.generate(
+            beginnings,
+            Sampling(temperature=TEMPERATURE, max_tokens=1),
+            [self.seed + i for i in range(len(beginnings))],
+        )
+        return [one.ids[0] for one in made], [one.logprobs[0] for one in made]
 
     def compare(
         self, model: Any, ids: Sequence[int], logprobs: Sequence[float], further: Callable[[bool], bool]
@@ -87,7 +95,7 @@ class Parity:
                 verdict. (A sharded model's passes are made by all processes or none.)
         """
         engine = torch.tensor(logprobs, dtype=torch.float32)
-        on = score(model, self.prompt, ids, TEMPERATURE)
+        on = score(model, self.prompt, self.lengths, ids, TEMPERATURE)
         gap = distance(engine, on)
         if self.engine.same_numerics or not is_peft(model):
             return Gap(gap, None, None)
@@ -97,7 +105,7 @@ class Parity:
         trained = [(p, p.requires_grad) for p in model.parameters()]
         model.base_model.disable_adapter_layers()
         try:
-            off = score(model, self.prompt, ids, TEMPERATURE)
+            off = score(model, self.prompt, self.lengths, ids, TEMPERATURE)
         finally:
             model.base_model.enable_adapter_layers()
         for parameter, flag in trained:  # PEFT makes all of the adapter trainable again, also what someone froze
@@ -136,14 +144,17 @@ class Parity:
         self.effect = state["effect"]
 
 
-def score(model: Any, prompt: Sequence[int], ids: Sequence[int], temperature: float) -> Tensor:
-    """The model's log-probs of `ids` after `prompt`, shape (len(ids),), float32, nats, on the CPU."""
+def score(model: Any, prompt: Sequence[int], lengths: Sequence[int], ids: Sequence[int], temperature: float) -> Tensor:
+    """The model's log-probs of `ids[i]` after the first `lengths[i]` tokens of `prompt`, shape (len(ids),), float32, nats,
+    on the CPU. `lengths` ascend, the last is the prompt's."""
     device = next(model.parameters()).device
-    together = torch.tensor([[*prompt, *ids]], dtype=torch.long, device=device)
+    whole = torch.tensor([prompt], dtype=torch.long, device=device)
+    kept = len(prompt) - lengths[0] + 1
     with torch.no_grad():
-        logits = model(input_ids=together, use_cache=False, **_only(model, len(ids) + 1)).logits[0, -len(ids) - 1 : -1]
-    each = torch.log_softmax(logits.float() / temperature, dim=-1)
-    return each.gather(-1, together[0, -len(ids) :, None]).squeeze(-1).cpu()
+        logits = model(input_ids=whole, use_cache=False, **_only(model, kept)).logits[0, -kept:]
+    at = torch.tensor([length - lengths[0] for length in lengths], device=device)
+    each = torch.log_softmax(logits[at].float() / temperature, dim=-1)
+    return each.gather(-1, torch.tensor(ids, device=device)[:, None]).squeeze(-1).cpu()
 
 
 def _only(model: Any, last: int) -> dict[str, int]:
