@@ -139,7 +139,7 @@ def train_command(options: argparse.Namespace) -> None:
     launch = Launch(options.recipe, tuple(options.overrides), **{name: getattr(options, name) for name in FLAGS})
     read_words(launch.words())
     load(options.recipe, options.overrides)  # a mistake in the file shows in milliseconds, before anything starts
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command = [sys.executable, "-m", "posttrain.watch.accelerated"]
     if options.accelerate:
         command += ["--config_file", options.accelerate]
     if options.processes:

@@ -139,3 +139,24 @@ def test_a_run_that_is_terminated_says_so(recipes, tmp_path):
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "stopped"
     assert status["error"].startswith("the process was told to end (SIGTERM)")
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_is_said_after_the_last_line_of_a_run_that_ended_itself(processes, recipes, tmp_path):
+    """The launcher has a traceback of its own for every exit code; the run has said what there is to say."""
+    (tmp_path / "broken.py").write_text(
+        "def judge(completions, **_):\n    return [float(c[9]) for c in completions]\n"
+    )
+    command = [sys.executable, "-m", "posttrain.cli", "train", str(recipes / "arithmetic_grpo.yaml"), "evaluation=[]",
+               "rewards=[{use: 'broken.py:judge'}]", "--processes", str(processes),
+               "--accelerate", str(recipes / "accelerate/cpu.yaml")]  # fmt: skip
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr
+    assert "no number for any of" in ended.stderr
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stderr.count("posttrain: preflight failed") == 1
