@@ -66,6 +66,8 @@ def environment(recipe: Recipe, *, on_cpu: bool | None = None) -> dict[str, str]
     needed = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if recipe.adapter is not None else {}
     if on_cpu:
         needed["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
+        # By itself each server binds its threads, which wait by spinning, to the first cores: a second one there may never start.
+        needed["VLLM_CPU_OMP_THREADS_BIND"] = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     if key := server_key(recipe):
         needed["VLLM_API_KEY"] = key
     return needed

@@ -178,6 +178,7 @@ class VLLM:
             "VLLM_API_KEY": KEY,
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
             "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
             "OMP_NUM_THREADS": "1",
         }
