@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rewards.grading import pool
 from rewards.grading.equal import equal_text
-from rewards.grading.extract import after_reasoning, extract, extract_gold
+from rewards.grading.extract import Found, after_reasoning, extract, extract_gold
 from rewards.grading.normalise import LONGEST, normal
 
 __all__ = ["GRADER", "Judgement", "Verdict", "after_reasoning", "gold_text", "grade", "grade_many", "self_test"]
@@ -56,6 +56,16 @@ class Verdict:
     """The same in normal form."""
     rule: str = ""
     """Why: `number`, `same text`, `value`, `how many`, `other unit`, ...; `no gold`, `no answer`, `gold not read`."""
+    by: str | None = None
+    """The mark by which the answer was found in the text: `box`, `boxes`, `hashes`, `label`, `phrase`, `whole`, `conclusion`."""
+
+    @property
+    def strict(self) -> Judgement:
+        """What the box alone says: the verdict where the answer came from a box, else NONE.
+
+        A text with a box is never judged by anything else, so this is what `boxed_only=True` gives, without a second comparison.
+        """
+        return self.verdict if self.by in ("box", "boxes") else Judgement.NONE
 
     @property
     def right(self) -> bool:
@@ -83,16 +93,16 @@ def grade_many(
     TIMEOUT by the rule `no time left`.
     """
     verdicts: list[Verdict | None] = []
-    waiting: list[tuple[int, tuple[str, str], str]] = []
+    waiting: list[tuple[int, tuple[str, str], Verdict]] = []
     for gold, text in pairs:
         verdict, left = _at_once(gold, text, boxed_only)
         if left is not None:
-            waiting.append((len(verdicts), left, verdict.parsed or ""))
+            waiting.append((len(verdicts), left, verdict))
         verdicts.append(verdict)
     if waiting:
         compared = pool.compare([pair for _, pair, _ in waiting], timeout, budget)
-        for (place, (_, answer), parsed), (outcome, rule) in zip(waiting, compared, strict=True):
-            verdicts[place] = Verdict(Judgement(outcome.upper()), answer, parsed, rule)
+        for (place, _, found), (outcome, rule) in zip(waiting, compared, strict=True):
+            verdicts[place] = replace(found, verdict=Judgement(outcome.upper()), rule=rule)
     return verdicts  # type: ignore[return-value]
 
 
@@ -106,17 +116,19 @@ def _at_once(gold: Any, text: str, boxed_only: bool) -> tuple[Verdict, tuple[str
         return Verdict(Judgement.NONE, rule="no answer"), None
     if len(found.answer) > LONGEST:
         same = found.answer.split() == wanted.split()
-        return Verdict(
-            Judgement.RIGHT if same else Judgement.WRONG, found.answer, None, "same text" if same else "too long"
-        ), None
+        return _decided(same, found, None, "same text" if same else "too long"), None
     if not (parsed := normal(found.answer)):
         return Verdict(Judgement.NONE, rule="no answer"), None
     if len(wanted) > LONGEST:
-        return Verdict(Judgement.WRONG, found.answer, parsed, "gold not read"), None
+        return _decided(False, found, parsed, "gold not read"), None
     known = equal_text(normal(wanted), parsed)
     if known is None:
-        return Verdict(Judgement.NONE, found.answer, parsed), (wanted, found.answer)
-    return Verdict(Judgement.RIGHT if known[0] else Judgement.WRONG, found.answer, parsed, known[1]), None
+        return Verdict(Judgement.NONE, found.answer, parsed, by=found.by), (wanted, found.answer)
+    return _decided(known[0], found, parsed, known[1]), None
+
+
+def _decided(same: bool, found: Found, parsed: str | None, rule: str) -> Verdict:
+    return Verdict(Judgement.RIGHT if same else Judgement.WRONG, found.answer, parsed, rule, found.by)
 
 
 def gold_text(gold: Any) -> str | None:

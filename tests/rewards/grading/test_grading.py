@@ -72,13 +72,23 @@ def test_different_golds_are_different(benchmark_rows):
 
 
 def test_verdict():
-    assert grade(r"\frac12", r"it is $\boxed{0.50}$") == Verdict(Judgement.RIGHT, "0.50", "0.50", "number")
+    assert grade(r"\frac12", r"it is $\boxed{0.50}$") == Verdict(Judgement.RIGHT, "0.50", "0.50", "number", "box")
     assert grade("12", "I do not know it yet") == Verdict(Judgement.NONE, rule="no answer")
     assert grade("12", "the answer is 12", boxed_only=True).verdict == "NONE"
     assert grade("12", r"\boxed{13}").verdict == "WRONG"
     assert GRADER["name"]
     assert "math-verify 0.9" in GRADER["version"]
     assert grade_many([]) == []
+
+
+def test_strict_is_what_the_box_alone_says(equivalence_cases):
+    pairs = [(c["gold"], c["prediction"]) for c in equivalence_cases]
+    pairs += [("2", "The answer is 2."), ("2", "The answer is 3."), ("2", "#### 2"), ("3", r"The answer is 2. \boxed{3}"), ("2", "The answer is 2. $\\boxed{}$"),
+              ("7", boxed("9^{9^{9}}")), ("7", "The answer is $9^{9^{9}}$."), (None, boxed("2")), ("2", r"\boxed{2} or \boxed{3}"), ("x+1", r"so $x+1=\boxed{1+x}$")]  # fmt: skip
+    both = grade_many(pairs, timeout=2.0)
+    assert [v.strict for v in both] == [v.verdict for v in grade_many(pairs, boxed_only=True, timeout=2.0)]
+    added = " ".join(v.verdict[0] + v.strict[0] for v in both[len(equivalence_cases) :])
+    assert added == "RN WN RN RR NN TT TN NN WW RR"
 
 
 @pytest.mark.parametrize(
