@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import Mistake
-from posttrain.evaluation import estimates, tables, votes
+from posttrain.evaluation import tables, votes
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.prompts import Style, find_style
 from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_thinking
 from posttrain.evaluation.results import RESULT, SAMPLES, Result, by_item, load_samples, mend_tail
+from posttrain.evaluation.statistics import estimates
 from posttrain.rundir import append_line
 from rewards.grading import GRADER, Verdict
 from rollouts import pulse

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posttrain.evaluation.estimates import majority
+from posttrain.evaluation.statistics.estimates import majority
 from posttrain.evaluation.votes import RIGHT, Vote, classes
 
 VALUES = {

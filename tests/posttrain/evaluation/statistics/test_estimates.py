@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from posttrain.evaluation.estimates import (
+from posttrain.evaluation.statistics.estimates import (
     estimate,
     majority,
     metrics,
