@@ -1,11 +1,29 @@
-"""An evaluation on disk: `samples.jsonl`, one line a sample, and `result.json`, what they add up to."""
+"""An evaluation on disk: `samples.jsonl`, one line a sample, and `result.json`, what they add up to.
+
+A line of `samples.jsonl` (keys marked + may be missing in older files, null where it is not known):
+
+| key | |
+|---|---|
+| `benchmark`, `item_id`, `cluster`, `sample`, `seed` | which problem, which of its samples, the request's own seed |
+| `prompt`, `completion` | as rendered (text or messages), and what came back |
+| `finish` | `stop`, `length` (cut at the token limit) or `abort` |
+| `prompt_tokens`, `completion_tokens` | |
+| `cached_tokens` + | prompt tokens that the engine took from its cache; null if it does not say |
+| `logprob` + | sum of the sampler's log-probs of the completion's tokens, nats |
+| `gold`, `extracted`, `parsed` + | the right answer, the answer found in the text, the same in normal form |
+| `verdict`, `strict` + | RIGHT, WRONG, NONE or TIMEOUT; `strict`: if only what is in a box counts |
+| `score`, `rule` | 1.0 if RIGHT, else 0.0; which of the grader's rules decided |
+| `cuts` + | `{"64": "NONE", "128": "RIGHT"}`: the verdict if it had been cut there, for every budget below its length |
+| `seconds`, `grading_seconds` + | its share of the wall time of the chunk it was asked (graded) in |
+| `version`, `settings` | policy version, digest of the settings |
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,6 +79,24 @@ class Result:
     """Digest of everything that shapes the samples: equal digests, same experiment."""
     notes: list[str]
     """What a reader should know, a line each."""
+    strict: dict[str, Any] | None = None
+    """Accuracy if only what is in a box counts, an `Estimate`; None in files that did not store it."""
+    cost: dict[str, Any] = field(default_factory=dict)
+    """What it took: see `posttrain.evaluation.cost.block`."""
+    budgets: list[dict[str, Any]] = field(default_factory=list)
+    """`[{"tokens", "used", "accuracy": Estimate}]`, rising: accuracy had every sample been cut at so many output tokens, from the
+    same traces; `used` = mean output tokens that are then spent."""
+    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """`maj`, `pass`, `best_of`, each `[{"n", "value", "low", "high", "tokens"}]` with n rising: the score of n samples a
+    problem, and the mean output tokens that n samples of a problem take. `pass` is what an oracle would reach. Empty if k is 1."""
+    lengths: dict[str, Any] = field(default_factory=dict)
+    """Output tokens: `mean`, `median`, `p95`, `max`, and `histogram`: verdict (RIGHT, WRONG, NONE, TIMEOUT) →
+    `[[edge, count], ...]`, edges (the lower ones, tokens) the same for all, equally wide; `width` is how wide."""
+    stopped: dict[str, Any] | None = None
+    """If sampling stopped by a rule: `rule` (`until-interval`), `points` (the half-width asked for), `half_width` (reached, in
+    points), `reached`, `asked` problems `of` so many, `order_seed`. Then `n` = `asked`, and accuracy's interval is always valid."""
+    adaptive: dict[str, Any] | None = None
+    """What an adaptive evaluation found; None for all others."""
     directory: Path | None = None
     """Where it is; not written."""
 
@@ -153,6 +189,13 @@ def _not_a_sample(line: Any) -> str | None:
             return f"{key} should be a whole number"
     if not isinstance(line.get("extracted"), str | None):
         return "extracted should be text"
+    if line.get("strict") not in (None, "RIGHT", "WRONG", "NONE", "TIMEOUT"):
+        return "strict should be RIGHT, WRONG, NONE or TIMEOUT"
+    for key in ("cached_tokens", "logprob", "seconds", "grading_seconds"):
+        if type(line.get(key)) not in (int, float, type(None)):
+            return f"{key} should be a number"
+    if not isinstance(line.get("cuts", {}), dict):
+        return "cuts should be an object"
     return "no gold" if "gold" not in line else "nested too deep" if too_deep(line) else None
 
 
