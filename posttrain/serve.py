@@ -45,7 +45,7 @@ def command(recipe: Recipe, url: str | None = None, *, on_cpu: bool | None = Non
     words += ["--host", "::1" if parts.hostname == "::1" else "127.0.0.1"]
     words += ["--port", str(parts.port or (443 if parts.scheme == "https" else 80))]
     words += ["--dtype", model.dtype, "--max-model-len", str(length), "--generation-config", "vllm"]
-    words += ["--logprobs-mode", "processed_logprobs", "--enable-prefix-caching"]
+    words += ["--logprobs-mode", "processed_logprobs", "--enable-prefix-caching", "--enable-prompt-tokens-details"]
     if recipe.adapter is not None:
         try:
             rank = reserved_rank(recipe.adapter.r)

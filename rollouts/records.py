@@ -93,6 +93,8 @@ class Completion:
     """The sampler's own log-prob of each token in `ids`, after temperature and truncation (nats)."""
     finish: Finish
     version: int
+    cached: int | None = None
+    """Tokens of the prompt that the engine took from its cache; None = it does not say."""
 
 
 @runtime_checkable

@@ -9,24 +9,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import tables, votes
+from posttrain.evaluation.asking import Asking
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
-from posttrain.evaluation.prompts import Style, find_style
-from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_thinking
+from posttrain.evaluation.prompts import find_style
+from posttrain.evaluation.reasoning import answer_part
 from posttrain.evaluation.results import RESULT, SAMPLES, Result, by_item, load_samples, mend_tail
 from posttrain.evaluation.statistics import estimates
 from posttrain.rundir import append_line
 from rewards.grading import GRADER, Verdict
 from rollouts import pulse
-from rollouts.prompts import encode
-from rollouts.records import Completion, Engine, Prompt, Sampling
-from rollouts.seeds import derive
+from rollouts.records import Engine, Sampling
 
 CHUNK = 256
 """Requests handed to the engine at once; what a kill can lose."""
@@ -86,7 +85,7 @@ def evaluate(
     _check(samples, sampling, limit, chunk)
     problems = benchmark.load(path, limit)
     look = find_style(style or benchmark.style, tokenizer)
-    task = _Task(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
+    asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     folder = Path(out_dir)
     settings: dict[str, Any] = {
         "benchmark": benchmark.name,
@@ -98,7 +97,7 @@ def evaluate(
         "sampling": asdict(sampling) | {"stop": list(sampling.stop)},
         "seed": seed,
         "prompt": look.hash(),
-        "template": task.template_args,
+        "template": dict(asking.template_args),
         "grader": GRADER,
     }
     digest = _digest(settings)
@@ -114,7 +113,7 @@ def evaluate(
     with _bar(f"{benchmark.name}", len(wanted), progress) as update:
         update(kept)
         for start in range(0, len(todo), chunk):
-            lines = task.ask(todo[start : start + chunk], digest)
+            lines = asking.ask(todo[start : start + chunk], digest)
             for line in lines:
                 append_line(folder / SAMPLES, line)
                 pulse.beat()
@@ -162,80 +161,6 @@ def summary(problems: Sequence[Problem], lines: Sequence[Mapping[str, Any]]) -> 
         "tokens": sum(line["completion_tokens"] for line in lines),
         "prompt_tokens": sum(line["prompt_tokens"] for line in lines),
     }
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What stays the same from chunk to chunk."""
-
-    benchmark: Benchmark
-    engine: Engine
-    tokenizer: Any
-    sampling: Sampling
-    seed: int
-    style: Style
-    template_args: dict[str, Any]
-
-    def ask(self, todo: Sequence[tuple[Problem, int]], digest: str) -> list[dict[str, Any]]:
-        """Sample lines for (problem, sample number) pairs, in order."""
-        prompts = {p.item_id: self.benchmark.prompt(p, self.style) for p, _ in todo}
-        ids = {item: encode(self.tokenizer, prompt, **self.template_args) for item, prompt in prompts.items()}
-        seeds = [derive(self.seed, self.benchmark.name, p.item_id, j) for p, j in todo]
-        made = self.engine.generate([ids[p.item_id] for p, _ in todo], self.sampling, seeds)
-        if len(made) != len(todo):
-            raise RuntimeError(f"the engine returned {len(made)} completions for {len(todo)} prompts")
-        thinking = {item: opens_thinking(self.tokenizer.decode(found[-16:])) for item, found in ids.items()}
-        texts = [self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in made]
-        answers = [
-            self._answer(one, text, thinking[p.item_id]) for (p, _), one, text in zip(todo, made, texts, strict=True)
-        ]
-        verdicts = self.benchmark.judge([p for p, _ in todo], answers)
-        return [
-            self._line(p, j, s, prompts[p.item_id], len(ids[p.item_id]), one, text, verdict, digest)
-            for (p, j), s, one, text, verdict in zip(todo, seeds, made, texts, verdicts, strict=True)
-        ]
-
-    def _answer(self, one: Completion, text: str, opened: bool) -> str:
-        """The part of a completion that counts. Marks that are special tokens are not in `text`: look at the ids."""
-        special = set(self.tokenizer.all_special_ids)
-        marks = {self.tokenizer.convert_tokens_to_ids(mark) for mark in (*ENDS, *BEGINNINGS)} & special
-        if not marks.intersection(one.ids):
-            return answer_part(text, opened=opened)
-        ends = {self.tokenizer.convert_tokens_to_ids(mark) for mark in ENDS} & special
-        places = [place for place, token in enumerate(one.ids) if token in ends]
-        return self.tokenizer.decode(one.ids[places[-1] + 1 :], skip_special_tokens=True) if places else ""
-
-    def _line(
-        self,
-        problem: Problem,
-        sample: int,
-        seed: int,
-        prompt: Prompt,
-        prompt_tokens: int,
-        one: Completion,
-        text: str,
-        verdict: Verdict,
-        digest: str,
-    ) -> dict[str, Any]:
-        return {
-            "benchmark": self.benchmark.name,
-            "item_id": problem.item_id,
-            "sample": sample,
-            "seed": seed,
-            "prompt": prompt,
-            "completion": text,
-            "finish": one.finish,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": len(one.ids),
-            "gold": problem.gold,
-            "extracted": verdict.extracted,
-            "verdict": str(verdict.verdict.value),
-            "score": 1.0 if verdict.verdict == "RIGHT" else 0.0,
-            "rule": verdict.rule,
-            "version": one.version,
-            "cluster": problem.cluster,
-            "settings": digest,
-        }
 
 
 def _check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> None:

@@ -140,7 +140,7 @@ class VLLMEngine:
                 )
             except Exception as error:
                 raise EngineError(f"{ENGINE}: generation failed: {_line(error)}") from error
-        return [self._completion(output.outputs[0]) for output in outputs]
+        return [self._completion(output.outputs[0], output.num_cached_tokens) for output in outputs]
 
     def sync(self, policy: Policy, *, publish: bool = True) -> None:
         """Serve `policy`: load its adapter under a new name and id, then drop the old one; or, for a whole model
@@ -233,7 +233,7 @@ class VLLMEngine:
             logprobs=0,
         )
 
-    def _completion(self, output: Any) -> Completion:
+    def _completion(self, output: Any, cached: int | None) -> Completion:
         ids = list(output.token_ids)
         if output.finish_reason not in ("stop", "length") or not ids:
             raise EngineError(f"{ENGINE}: vLLM ended a request with {output.finish_reason!r} and {len(ids)} tokens")
@@ -242,7 +242,7 @@ class VLLMEngine:
             raise EngineError(
                 f"{ENGINE}: the log-probs of version {self.version} are not finite; the weights diverged"
             )
-        return Completion(ids, values, output.finish_reason, self.version)
+        return Completion(ids, values, output.finish_reason, self.version, cached)
 
 
 def _check_options(more: Mapping[str, Any], known: set[str]) -> None:

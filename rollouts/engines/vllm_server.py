@@ -341,7 +341,7 @@ class VLLMServerEngine:
         Raises:
             EngineError: the server reports log-probs of the raw distribution, or no token ids.
         """
-        ids, values, _ = await self._raw(
+        ids, values, _, _ = await self._raw(
             server, server.notes["base"], [0, 1, 2, 3], max_tokens=8, temperature=2.0, seed=0, extra={"top_k": 1}
         )
         if any(abs(value) > 1e-4 for value in values) or not ids:
@@ -360,7 +360,7 @@ class VLLMServerEngine:
             "stop_token_ids": list(self.spec.eos_ids),
             "include_stop_str_in_output": True,
         }
-        ids, values, finish = await self._raw(
+        ids, values, finish, cached = await self._raw(
             server,
             adapter or server.notes["base"],
             job.ids,
@@ -375,12 +375,13 @@ class VLLMServerEngine:
             raise ServerFault(f"{len(ids)} tokens where {job.limit} were allowed")
         if adapter is not None:
             server.notes["proven"] = True
-        return Completion(ids, values, finish, version)
+        return Completion(ids, values, finish, version, cached)
 
     async def _raw(
         self, server: Server, model: str, prompt: Sequence[int], *, extra: Mapping[str, Any], **known: Any
-    ) -> tuple[list[int], list[float], Finish]:
-        """Ask for one completion; token ids, their log-probs and why it ended."""
+    ) -> tuple[list[int], list[float], Finish, int | None]:
+        """Ask for one completion; token ids, their log-probs, why it ended, and how much of the prompt came from the cache
+        (servers say so that were started with --enable-prompt-tokens-details)."""
         body = {
             # Exactly the spec's set of ends, not the server's reading of the model's files.
             "ignore_eos": True,
@@ -415,7 +416,7 @@ class VLLMServerEngine:
             raise ServerFault(f"an answer of {len(ids)} tokens and {len(values)} log-probs, finish {finish!r}")
         if not all(math.isfinite(value) for value in values):
             raise EngineError(f"{ENGINE}: {server.url}: log-probs of {model} are not finite; the weights diverged")
-        return ids, values, finish
+        return ids, values, finish, _cached(answer)
 
     async def _load(self, server: Server, name: str, folder: str) -> None:
         try:
@@ -492,6 +493,13 @@ class _Refused(Exception):
     @property
     def missing_route(self) -> bool:
         return self.status == 405 or (self.status == 404 and self.text == "Not Found")
+
+
+def _cached(answer: Any) -> int | None:
+    """Prompt tokens from the server's cache, if it counts them."""
+    details = getattr(getattr(answer, "usage", None), "prompt_tokens_details", None)
+    count = getattr(details, "cached_tokens", None)
+    return count if type(count) is int and count >= 0 else None
 
 
 def _checked(urls: Sequence[str]) -> list[str]:
