@@ -1,0 +1,77 @@
+"""What a question must pass: a quotation that is really there, and figures that are really in it. No model is asked.
+
+The cut is on each citation's own match, never on the total `citation_score`: that loses a verbatim citation whose right
+answer is in other words (85.6 and 76 in YourBench's terms) and, of multiple choice, hangs 30 points on whether a letter
+happens to occur.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from posttrain.evaluation.building.chunks import Chunk
+from posttrain.evaluation.building.grounding import Place, Scores, locate, scores
+from posttrain.evaluation.building.matching import plain, quoted
+from posttrain.evaluation.building.numbers import in_order, numbers
+from posttrain.evaluation.building.questions import Draft
+
+CUT = 85.0
+SHORTEST = 20
+"""Characters of a citation in plain typography, the least: "the" is in every text."""
+WORDS = 4
+
+NO_CITATION = "no citation"
+SHORT = "citation too short"
+ABSENT = "citation not in the text"
+FIGURES = "a number of the citation is not in the text"
+ANSWER = "a number of the answer is in no citation"
+POINTS = "the question speaks of the text"
+
+_POINTS = re.compile(
+    r"\b(?:the|this|that|above|given|provided|following) (?:\w+ )?(?:text|passage|excerpt|chunk|snippet|document)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    places: tuple[Place, ...]
+    scores: Scores
+    """Computed in plain typography."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    reason: str
+    """One of the constants above: counted by it."""
+    detail: str = ""
+
+
+def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT) -> Passed | Refused:
+    """Hold a draft against the chunks that it was written from."""
+    if not draft.citations:
+        return Refused(NO_CITATION)
+    if found := _POINTS.search(plain(draft.question).text):
+        return Refused(POINTS, found[0])
+    places: list[Place] = []
+    for citation in draft.citations:
+        words = quoted(citation)
+        if len(words) < SHORTEST or len(words.split()) < WORDS:
+            return Refused(SHORT, citation)
+        place = locate(citation, chunks)
+        if place is None or not (place.verbatim or place.score >= cut):
+            return Refused(ABSENT, f"{place.score if place else 0:g}: {citation}")
+        # Its own passage, not the whole chunk: a changed figure often occurs elsewhere in the chunk.
+        if not place.verbatim and not in_order(numbers(words), numbers(plain(place.text).text)):
+            return Refused(FIGURES, citation)
+        places.append(place)
+    there = {n for c in draft.citations for n in numbers(quoted(c))}
+    missing = [n for n in numbers(plain(draft.answer).text, one=False) if n not in there]
+    if missing:
+        return Refused(ANSWER, str(missing[0]))
+    plain_chunks = [plain(chunk.text).text for chunk in chunks]
+    return Passed(
+        tuple(places),
+        scores([quoted(c) for c in draft.citations], plain(draft.answer).text, plain_chunks),
+    )
