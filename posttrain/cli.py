@@ -101,6 +101,17 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("b", help="folder or result.json of the second")
     compare.add_argument("--anyway", action="store_true", help="although prompts, grader or problems differ")
 
+    irt = _verb(verbs, "irt", None, "item banks for adaptive evaluation")
+    fit = _verb(irt.add_subparsers(required=True, metavar="VERB"), "fit", irt_fit_command,
+                "fit an item bank to the answers of many models")  # fmt: skip
+    fit.add_argument("responses", nargs="+", metavar="RESPONSES",
+                     help="tables (.jsonl: a line a model; .csv: a row an item, a column a model) or folders of evaluations")  # fmt: skip
+    fit.add_argument("--out", required=True, metavar="BANK", help="where the bank goes, one JSON file")
+    fit.add_argument(
+        "--benchmark", help="whose items they are: texts and answers are kept as digests, row numbers get ids"
+    )
+    fit.add_argument("--data", metavar="PATH", help="local file with the benchmark's rows instead of the hub")
+
     report = _verb(verbs, "report", report_command, "write the page of a run (again)")
     report.add_argument("run", help="the run's folder")
 
@@ -218,6 +229,12 @@ def compare_command(options: argparse.Namespace) -> None:
     from posttrain.evaluation.run import compare_command as compare
 
     compare(options.a, options.b, anyway=options.anyway)
+
+
+def irt_fit_command(options: argparse.Namespace) -> None:
+    from posttrain.evaluation.adaptive.calibrate import fit_command
+
+    fit_command(options.responses, options.out, benchmark=options.benchmark, data=options.data)
 
 
 def report_command(options: argparse.Namespace) -> None:
