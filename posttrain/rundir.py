@@ -272,6 +272,11 @@ class RunDir:
         return self.root / "checkpoints"
 
     @property
+    def spare(self) -> Path:
+        """What the other processes leave of every step; see `posttrain.trainers.spare`."""
+        return self.root / ".spare"
+
+    @property
     def adapter(self) -> Path:
         return self.root / "adapter"
 

@@ -52,9 +52,10 @@ QUICK = [
     ("grpo, mid-batch", [("generation", 2, 0, "KILL"), ("parts", 1, 0, "KILL")]),
     ("grpo, mid-batch", [("backward", 11, 0, "TERM")]),
     ("grpo, two processes", [("optimizer", 3, 1, "KILL")]),
+    ("grpo, two processes", [("backward", 11, 1, "KILL")]),
     ("dpo", [("log", 6, 0, "KILL")]),
 ]
-"""One of each kind: twice in one run, by pre-emption, one of two processes, without rollouts."""
+"""One of each kind: twice in one run, by pre-emption, one of two processes between two writes and in mid-step, without rollouts."""
 
 
 def command(arm: str, name: str) -> list[str]:

@@ -32,6 +32,7 @@ from posttrain.rundir import write_atomic
 from posttrain.trainers import boundary as bounds
 from posttrain.trainers.boundary import Boundary, Stateful
 from posttrain.trainers.saving import Saving
+from posttrain.trainers.spare import Spare
 
 PATIENCE = 60.0
 """Seconds that the main process waits for the parts of the others when a run must end."""
@@ -66,6 +67,7 @@ class Resumable(Saving):
         """Whether the training loop has ended by an exception: then the step in flight will never be done."""
         self._emergency = threading.Lock()
         self._kept: tuple[Path | None, str] | None = None
+        self._spare: Spare | None = None
         self.add_callback(_Return(self))
 
     def settled(self) -> None:
@@ -88,12 +90,18 @@ class Resumable(Saving):
             self.boundary = self._from = Boundary.read(folder, self.accelerator.process_index)
             self._returning = True
             self.args.eval_on_start = False  # that was before the first step
+        if self.accelerator.process_index != 0 and not bounds.sharded(self):
+            self._spare = Spare(self.parts.run, self.accelerator.process_index)
+            self._spare.clear()
         try:
             with self.parts.run.there():
-                return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                done = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         except BaseException:
             self._fallen = True
             raise
+        if self._spare is not None:
+            self._spare.clear()
+        return done
 
     def _restore(self) -> None:
         """When transformers has loaded all that is its own, before the first batch."""
@@ -216,6 +224,10 @@ class Resumable(Saving):
     def _note(self) -> None:
         self.boundary = bounds.take(self, self.stateful, **self._at)
         self.boundary.tensors |= self._began
+        if self._spare is not None:
+            if (recorder := getattr(self, "recorder", None)) is not None:
+                recorder.flush()  # whoever takes it counts on the rollouts of the steps before
+            self._spare.write(self.boundary)
 
     def write_parts(self, folder: Path) -> None:
         if (recorder := getattr(self, "recorder", None)) is not None:
@@ -276,7 +288,8 @@ class Resumable(Saving):
         kept = f"the state of step {boundary.step} is kept in {folder}"
         if checkpoints.whole(folder) is not None:
             return folder, kept
-        if lost := [r for r in absent if not _has_part(folder, r, boundary.step)]:
+        run, step = self.parts.run, boundary.step
+        if lost := [r for r in absent if not (_has_part(folder, r, step) or Spare(run, r).has(step))]:
             names = ", ".join(map(str, sorted(lost)))
             return None, f"the state of step {boundary.step} went with process {names}; {self._older()}"
         if rank == 0:
@@ -293,7 +306,8 @@ class Resumable(Saving):
             self._save_scaler(str(folder))
             bounds.write_reference(self, folder)
             write_atomic(folder / "trainer_state.json", boundary.state_text())
-            missing = self._await_parts(folder, boundary.step, world)
+            self._await_parts(folder, step, set(range(world)) - set(absent))
+            missing = [r for r in range(world) if not (_has_part(folder, r, step) or Spare(run, r).take(folder, step))]
             if missing:
                 checkpoints.discard(folder)
                 names = ", ".join(map(str, missing))
@@ -313,14 +327,11 @@ class Resumable(Saving):
             return None, f"{trouble}, so the state of step {boundary.step} is lost; {self._older()}"
         return folder, kept
 
-    def _await_parts(self, folder: Path, step: int, world: int) -> list[int]:
-        """Processes that left no state of `step` within `PATIENCE`."""
+    def _await_parts(self, folder: Path, step: int, ranks: Collection[int]) -> None:
+        """Until these processes have written their state of `step`, at most for `PATIENCE`."""
         until = time.monotonic() + PATIENCE
-        while missing := [r for r in range(world) if not _has_part(folder, r, step)]:
-            if time.monotonic() > until:
-                break
+        while not all(_has_part(folder, r, step) for r in ranks) and time.monotonic() < until:
             time.sleep(0.1)
-        return missing
 
     def _older(self) -> str:
         found = checkpoints.newest(self.parts.run) if self.accelerator.is_main_process else None

@@ -43,7 +43,7 @@ class Fault:
 REST = "seconds until the next step or the end; steps lost, rollouts lost, completions asked twice; the line"
 ON = "goes on; every prompt answered once by the policy of its step"
 ENDS = "ends with exit 3 and one line; the last step is kept"
-PART = "ends with exit 3 and one line that names it; the checkpoint of every second step stays"
+NAMED = "ends with exit 3 and one line that names it; the last step is kept"
 TAKEN = r"is taken out|went|no sign of life"
 
 FAULTS: tuple[Fault, ...] = (
@@ -180,22 +180,22 @@ FAULTS: tuple[Fault, ...] = (
         "rank killed",
         "SIGKILL to training process 1 of 2",
         REST,
-        PART,
+        NAMED,
         Rank(signal.SIGKILL),
         3,
         "process 1",
-        lost=2,
+        lost=1,
         short=True,
     ),
     Fault(
         "rank stopped",
         "SIGSTOP to training process 1 of 2; watch.deadline 15",
         REST,
-        PART,
+        NAMED,
         Rank(signal.SIGSTOP, words=("watch.stall=8", "watch.deadline=15")),
         3,
         "process 1",
-        lost=2,
+        lost=1,
     ),
     Fault(
         "told to end",
