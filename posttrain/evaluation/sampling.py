@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -87,30 +87,18 @@ def evaluate(
     look = find_style(style or benchmark.style, tokenizer)
     asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     folder = Path(out_dir)
-    settings: dict[str, Any] = {
-        "benchmark": benchmark.name,
-        "model": model_name,
-        "weights": fingerprint(model_name),
-        "adapter": fingerprint(adapter),
-        "engine": engine_name or type(engine).__name__,
-        "version": engine.version,
-        "sampling": asdict(sampling) | {"stop": list(sampling.stop)},
-        "seed": seed,
-        "prompt": look.hash(),
-        "template": dict(asking.template_args),
-        "grader": GRADER,
-    }
-    digest = _digest(settings)
+    settings = settings_of(asking, model_name, adapter, engine_name)
+    digest = digest_of(settings)
     wanted = {(p.item_id, j) for p in problems for j in range(samples)}
     if (finished := _finished(folder, digest, len(problems), samples, wanted)) is not None:
         if show:
             tables.print_result(finished)
         return finished
-    done = _resume(folder, digest)
+    done = resume(folder, digest)
     kept = [line for line in done if (line["item_id"], line["sample"]) in wanted]
     have = {(line["item_id"], line["sample"]) for line in kept}
     todo = [(p, j) for p in problems for j in range(samples) if (p.item_id, j) not in have]
-    with _bar(f"{benchmark.name}", len(wanted), progress) as update:
+    with bar(f"{benchmark.name}", len(wanted), progress) as update:
         update(kept)
         for start in range(0, len(todo), chunk):
             lines = asking.ask(todo[start : start + chunk], digest)
@@ -143,6 +131,23 @@ def evaluate(
     if show:
         tables.print_result(result)
     return result
+
+
+def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_name: str | None) -> dict[str, Any]:
+    """Everything that shapes the samples; its `digest_of` is in every line and in the result."""
+    return {
+        "benchmark": asking.benchmark.name,
+        "model": model_name,
+        "weights": fingerprint(model_name),
+        "adapter": fingerprint(adapter),
+        "engine": engine_name or type(asking.engine).__name__,
+        "version": asking.engine.version,
+        "sampling": asdict(asking.sampling) | {"stop": list(asking.sampling.stop)},
+        "seed": asking.seed,
+        "prompt": asking.style.hash(),
+        "template": dict(asking.template_args),
+        "grader": GRADER,
+    }
 
 
 def summary(problems: Sequence[Problem], lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -183,10 +188,11 @@ def _finished(folder: Path, digest: str, n: int, k: int, wanted: set[tuple[str, 
         have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
     except (Mistake, KeyError, TypeError):
         return None
-    return found if (found.settings, found.n, found.k) == (digest, n, k) and wanted <= have else None
+    same = (found.settings, found.n, found.k, found.adaptive) == (digest, n, k, None)
+    return found if same and wanted <= have else None
 
 
-def _resume(folder: Path, digest: str) -> list[dict[str, Any]]:
+def resume(folder: Path, digest: str) -> list[dict[str, Any]]:
     """Samples of the same settings that are there already; those of other settings are moved aside."""
     file = folder / SAMPLES
     (folder / RESULT).unlink(missing_ok=True)  # until this evaluation is done, no result stands beside its samples
@@ -233,7 +239,7 @@ def fingerprint(place: str | None) -> str | None:
     if place is None or not Path(place).is_dir():
         return place
     files = sorted(f for f in Path(place).iterdir() if f.is_file() and f.suffix in (".safetensors", ".bin", ".json"))
-    return _digest([(f.name, f.stat().st_size, _told_by(f)) for f in files])
+    return digest_of([(f.name, f.stat().st_size, _told_by(f)) for f in files])
 
 
 def _told_by(file: Path) -> str | int:
@@ -261,14 +267,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Twelve hex digits that tell settings apart."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 @contextmanager
-def _bar(name: str, total: int, progress: bool | None) -> Iterator[Any]:
-    """A progress bar on stderr; what it yields takes all lines so far."""
+def bar(
+    name: str, total: int, progress: bool | None, tell: Callable[[Sequence[Mapping[str, Any]]], str] | None = None
+) -> Iterator[Any]:
+    """A progress bar on stderr; what it yields takes all lines so far, of which `tell` (absent: `running`) says a few words."""
     if progress is False or (progress is None and not sys.stderr.isatty()):
         yield lambda lines: None
         return
@@ -283,11 +292,11 @@ def _bar(name: str, total: int, progress: bool | None) -> Iterator[Any]:
         TextColumn("{task.fields[so_far]}"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=console.is_terminal) as bar:
-        task = bar.add_task(name, total=total, so_far="")
+    with Progress(*columns, console=console, transient=console.is_terminal) as shown:
+        task = shown.add_task(name, total=total, so_far="")
 
         def update(lines: Sequence[Mapping[str, Any]]) -> None:
-            bar.update(task, completed=len(lines), so_far=running(lines))
+            shown.update(task, completed=len(lines), so_far=(tell or running)(lines))
 
         yield update
 
