@@ -4,12 +4,11 @@ Pairing by problem takes out what both find hard, which is most of the variance.
 the test is McNemar's exact one where every problem has one 0/1 score a side, a sign-flip permutation where problems are
 few, else the paired t test. "better" needs both: p below 0.05 and an interval without 0.
 
-Formulas: Miller, arXiv 2411.00640 (paired errors, power); McNemar, Psychometrika 12 (1947).
+Formulas: Miller, arXiv 2411.00640 (paired errors); McNemar, Psychometrika 12 (1947).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from posttrain.evaluation.statistics.estimates import CONFIDENCE, standard_error, wilson
+from posttrain.evaluation.statistics.power import smallest_difference
 
-POWER = 0.8
 FEW = 100
 """Below so many problems the permutation test is used, above the t test."""
 FLIPS = 16
@@ -78,33 +77,6 @@ def interval(
         )
     half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, m - 1)) * se
     return se, max(-1.0, mean - half), min(1.0, mean + half), f"t over {m} {unit}"
-
-
-def smallest_difference(se: float, n: int, k: int = 1) -> float | None:
-    """The difference that a two-sided test at 5 % finds with 80 % power: (t_.975 + t_.8) standard errors.
-
-    Never less than six problems that differ by one sample of k, all the same way: five cannot reach 5 % in an exact test.
-    """
-    from scipy import stats
-
-    if n < 6:
-        return None
-    t = stats.t.ppf([0.5 + CONFIDENCE / 2, POWER], n - 1).sum()
-    return max(float(t) * se, 6 / (n * k))
-
-
-def problems_needed(
-    difference: float, between: float, within_a: float = 0.0, within_b: float = 0.0, k: int = 1
-) -> int:
-    """How many problems show `difference` with 80 % power at 5 %.
-
-    n = (z_.975 + z_.8)^2 (w^2 + s_a^2/k + s_b^2/k) / d^2, where `between` = w^2 is the variance of the true difference over
-    problems and `within_a`, `within_b` are the mean variances of single samples.
-    """
-    from scipy import stats
-
-    z = float(stats.norm.ppf([0.5 + CONFIDENCE / 2, POWER]).sum())
-    return math.ceil(z * z * (between + (within_a + within_b) / k) / difference**2)
 
 
 def paired(

@@ -13,9 +13,7 @@ from posttrain.evaluation.statistics.paired import (
     interval,
     mcnemar,
     paired,
-    problems_needed,
     sign_flip,
-    smallest_difference,
 )
 
 
@@ -151,12 +149,3 @@ def test_the_test_keeps_its_level_and_pairing_gains_power():
     power, without = share(0.03)
     assert power > 0.4
     assert without < power - 0.2
-
-
-def test_problems_needed_and_smallest_difference():
-    assert problems_needed(0.03, 1 / 9) == 969
-    assert problems_needed(0.03, 1 / 9, 1 / 6, 1 / 6) == 3876
-    # Miller's example: 198 problems, k = 1 and 10 samples: 13.3 and 7.6 points (with z; t is a hair more).
-    for k, points in ((1, 13.3), (10, 7.6)):
-        se = math.sqrt((1 / 9 + (1 / 6 + 1 / 6) / k) / 198)
-        assert smallest_difference(se, 198, k) * 100 == pytest.approx(points, abs=0.12)
