@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,18 +24,43 @@ class Style:
     system: str | None = None
     chat: bool = True
     """False: plain text that a base model goes on from; no chat template."""
+    shots: tuple[tuple[str, str], ...] = ()
+    """Solved examples, (question, answer), that stand before the question: as earlier turns of a chat, or as text."""
 
     def hash(self) -> str:
         """First 12 hex digits of a digest of everything that shapes the text."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        what = asdict(self)
+        if not self.shots:  # so that styles without examples keep the hash they had before there were any
+            del what["shots"]
+        text = json.dumps(what, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def render(self, question: str) -> Prompt:
         user = self.user.replace("{question}", question)
         if self.chat:
             system = [{"role": "system", "content": self.system}] if self.system else []
-            return [*system, {"role": "user", "content": user}]
-        return f"{self.system}\n\n{user}" if self.system else user
+            before = [
+                {"role": role, "content": content}
+                for asked, answer in self.shots
+                for role, content in (("user", self.user.replace("{question}", asked)), ("assistant", answer))
+            ]
+            return [*system, *before, {"role": "user", "content": user}]
+        before = "".join(
+            f"{self.user.replace('{question}', asked).rstrip()} {answer}\n\n" for asked, answer in self.shots
+        )
+        return f"{self.system}\n\n{before}{user}" if self.system else before + user
+
+    def with_shots(self, shots: Sequence[tuple[str, str]]) -> Style:
+        """The same with solved examples: `boxed` with four is called `boxed+4`.
+
+        Raises:
+            Mistake: the rows bring their own prompts.
+        """
+        if not shots:
+            return self
+        if self.name == OWN:
+            raise Mistake('prompt style "own": rows that bring their prompts take no examples; choose another style')
+        return replace(self, name=f"{self.name}+{len(shots)}", shots=tuple(shots))
 
 
 OWN = "own"
@@ -51,13 +77,14 @@ STYLES = {
             "Therefore, the final answer is: $\\boxed{ANSWER}$. I hope it is correct.",
         ),
         Style("question", "{question}"),
+        Style("raw", "{question}", chat=False),
         Style("text", "Question: {question}\n" + BOXED + "\nAnswer:", chat=False),
         Style(OWN, "{question}"),
     )
 }
 """`boxed`: question, then the instruction, as the user's turn (the default). `boxed-system`: the instruction as a system
-turn. `last-line`: asks for a fixed last sentence. `question`: nothing but the question. `text`: for base models, plain
-text without a template. `own`: the rows' own prompts."""
+turn. `last-line`: asks for lighteval's fixed last sentence. `question`: nothing but the question, as the user's turn. `raw`: nothing
+but the question, without a template. `text`: for base models, plain text without a template. `own`: the rows' own prompts."""
 
 
 def find_style(name: str, tokenizer: Any = None) -> Style:

@@ -57,6 +57,7 @@ class VLLMEngine:
     ):
         self.spec = spec
         self.version = 0
+        self.devices = tensor_parallel_size
         self._adapter: Any = None
         self._loaded = 0
         self._state_dir: str | None = None

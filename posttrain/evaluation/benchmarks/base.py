@@ -30,6 +30,8 @@ class Problem:
     """Problems that share it stand or fall together (parts of one exercise); absent = each stands alone."""
     prompt: Prompt | None = None
     """The row's own prompt, for benchmarks of style `own`."""
+    solution: str = ""
+    """A worked solution, if the source has one: for examples in a prompt."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """What else is known: the source's own id, subject, level, tolerance, ..."""
 
@@ -59,6 +61,14 @@ class Benchmark:
     """Problems and texts (the reasoning span already taken off) → verdicts."""
     size: int | None = None
     """How many problems the published set has."""
+    file: str | None = None
+    """The local file that is the benchmark (`benchmarks/own.py`); `--data` may still name another."""
+    digest: str | None = None
+    """Of that file's content: samples of another version of it are not taken for samples of this one."""
+    notes: Callable[[Sequence[Problem]], list[str]] | None = None
+    """What a reader of a result on these problems must know: how answers in words are judged, say."""
+    train: Hub | None = None
+    """Where solved problems that are not part of it are: examples for few-shot prompts."""
 
     def load(self, path: str | None = None, limit: int | None = None) -> list[Problem]:
         """The first `limit` problems (all if None), from a local file or else from the hub.
@@ -66,7 +76,7 @@ class Benchmark:
         Raises:
             Mistake: no such file, a row that cannot be read (which one, and why), or no rows at all.
         """
-        source = path if path is not None else str(self.hub or self.name)
+        source = path if path is not None else str(self.hub or self.file or self.name)
         problems: list[Problem] = []
         seen: dict[str, int] = {}
         for row in self._rows(path, limit):
@@ -85,8 +95,10 @@ class Benchmark:
     def _rows(self, path: str | None, limit: int | None) -> Iterable[Fields]:
         if path is not None:
             return read_file(path)
+        if self.file is not None and self.rows is None:
+            return read_file(self.file)
         if self.rows is not None:
-            return numbered(self.rows(limit), self.name)
+            return numbered(self.rows(limit), self.file or self.name)
         if self.hub is not None:
             return read_hub(self.hub, self.name)
         raise Mistake(f"{self.name}: has no home on the hub; give a local file with its rows (--data PATH)")
@@ -105,12 +117,20 @@ class Benchmark:
         return self.judge([problem], [text])[0]
 
 
+FILES = (".jsonl", ".json", ".parquet")
+"""Endings of files that are benchmarks themselves."""
+
+
 def find_benchmark(use: str, where: str = "benchmark") -> Benchmark:
-    """A benchmark by short name or import path.
+    """A benchmark by short name, import path, or the file that is one.
 
     Raises:
         Mistake: there is none, or the object is something else.
     """
+    if use.endswith(FILES):
+        from posttrain.evaluation.benchmarks import own
+
+        return own.benchmark(use, where)
     path = resolve_path(use, BENCHMARKS, where)
     found = load_object(path, where)
     if not isinstance(found, Benchmark):
