@@ -10,8 +10,12 @@ from typing import Any
 from posttrain import adapters, engines, models
 from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
+from posttrain.evaluation.adaptive.run import load_pool
+from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.run import evaluate_command
+from posttrain.evaluation.shots import draw
+from posttrain.evaluation.stopping import UntilInterval
 from posttrain.recipe.schema import Model
 from rollouts.records import Engine, Policy
 
@@ -39,7 +43,16 @@ def evaluate_checkpoint(
             f"--samples {settings['samples']} at temperature 0 gives one answer again and again; set --temperature"
         )
     task = find_benchmark(benchmark, "--benchmark")
-    task.load(settings.get("path"), settings.get("limit"))  # a wrong file shows before a model is loaded
+    # A wrong file shows before a model is loaded.
+    if settings.get("bank") is None:
+        problems = task.load(settings.get("path"), settings.get("limit"))
+        find_style(settings.get("style") or task.style)
+        if settings.get("shots", 0):
+            draw(task, settings["shots"], problems, settings.get("shots_from"))
+        if settings.get("until_interval") is not None:
+            UntilInterval(settings["until_interval"], problems, 1, 0)
+    else:
+        load_pool(settings["bank"], task, settings.get("path"), settings.get("limit"))
     setting = Model.model_validate({"name": model, "dtype": dtype})
     rank = None if adapter is None else adapters.rank_of(Path(adapter), "--adapter")
     tokenizer = models.load_tokenizer(setting)

@@ -88,8 +88,28 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--style", help="prompt style (default: the benchmark's own)")
+    evaluate.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples before each question")
+    evaluate.add_argument("--shots-from", metavar="PATH",
+                          help="file with the benchmark's columns to draw them from (default: its training part)")  # fmt: skip
+    evaluate.add_argument("--until-interval", type=float, metavar="POINTS",
+                          help="ask problems in random order until the accuracy is known to so many points on either side, with an "
+                          "interval that holds whenever it is looked at")  # fmt: skip
+    evaluate.add_argument("--chunk", type=int, metavar="N",
+                          help="requests handed to the engine at once; what a kill can lose (default 256; 64 with --until-interval)")  # fmt: skip
+    evaluate.add_argument("--device", metavar="NAME", help='what a server computes on, for the cost: "2 x H100"')
+    evaluate.add_argument("--flops-per-byte", type=float, metavar="I", help="of the device, for eFLOPs (default: by its name)")
     evaluate.add_argument(
         "--template-arg", action="append", default=[], metavar="KEY=VALUE", help="for the chat template"
+    )
+    evaluate.add_argument("--adaptive", action="store_true",
+                          help="ask the items of a bank that say most about this model, until --items or --se")  # fmt: skip
+    evaluate.add_argument(
+        "--bank", metavar="PATH", help="with --adaptive: item bank of the benchmark (posttrain irt fit)"
+    )
+    evaluate.add_argument("--items", type=int, metavar="N", help="with --adaptive: at most so many items (default 50)")
+    evaluate.add_argument("--batch", type=int, metavar="M", help="with --adaptive: items asked at once (default 10)")
+    evaluate.add_argument(
+        "--se", type=float, metavar="X", help="with --adaptive: stop once the ability's error is below this"
     )
     _trust(evaluate)
     evaluate.add_argument("--out", metavar="DIR",
@@ -200,6 +220,10 @@ def rewards_command(options: argparse.Namespace) -> None:
     )
 
 
+MORE = ("shots", "shots_from", "until_interval", "chunk", "device", "flops_per_byte")
+"""Settings of a full evaluation that are only passed on if they are given."""
+
+
 def evaluate_command(options: argparse.Namespace) -> None:
     from posttrain.assess import evaluate_checkpoint
 
@@ -220,9 +244,28 @@ def evaluate_command(options: argparse.Namespace) -> None:
         dtype=options.dtype,
         seed=options.seed,
         style=options.style,
+        **{name: value for name in MORE if (value := getattr(options, name))},
         template_args=_pairs(options.template_arg, "--template-arg"),
         out=options.out,
+        **_adaptive(options),
     )
+
+
+def _adaptive(options: argparse.Namespace) -> dict[str, Any]:
+    """`bank` and `rule` of an adaptive evaluation; nothing for a full one."""
+    given = {name: value for name in ("items", "batch", "se") if (value := getattr(options, name)) is not None}
+    if not options.adaptive:
+        if unused := ["bank"] * (options.bank is not None) + list(given):
+            raise Mistake(f"--{unused[0]} belongs to --adaptive; give that too")
+        return {}
+    if options.bank is None:
+        raise Mistake("--adaptive needs an item bank: --bank PATH (made by posttrain irt fit)")
+    from posttrain.evaluation.adaptive.loop import Rule
+
+    try:
+        return {"bank": options.bank, "rule": Rule(**given)}
+    except ValueError as error:
+        raise Mistake(f"--adaptive: {error}") from error
 
 
 def compare_command(options: argparse.Namespace) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from posttrain.evaluation.adaptive.loop import Rule
+from posttrain.evaluation.adaptive.run import evaluate_adaptive
 from posttrain.evaluation.compare import Comparison, compare
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.sampling import evaluate
@@ -36,10 +38,14 @@ def evaluate_command(
     template_args: Mapping[str, Any] | None = None,
     when: str | None = None,
     progress: bool | None = None,
+    bank: str | Path | None = None,
+    rule: Rule | None = None,
     quiet: bool = False,
+    **more: Any,
 ) -> Result:
     """Evaluate a model and print the table. `engine` already serves the adapter, or is a function that makes one that does
-    (then it is closed at the end).
+    (then it is closed at the end). With an item `bank` the evaluation is adaptive, and ends by `rule`.
+    `more` is for a full one: chunk, shots, shots_from, until_interval, device, flops_per_byte of `sampling.evaluate`.
 
     Raises:
         Mistake: as `sampling.evaluate`.
@@ -47,10 +53,12 @@ def evaluate_command(
     sampling = Sampling(
         temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, max_tokens=max_tokens, stop=tuple(stop)
     )
+    adaptive = {} if bank is None else {"bank": bank, "rule": rule}
+    ask = evaluate if bank is None else evaluate_adaptive
     made = not hasattr(engine, "generate") and callable(engine)
     serving: Any = engine() if made else engine  # type: ignore[operator]
     try:
-        return evaluate(
+        return ask(
             benchmark,
             serving,
             tokenizer,
@@ -68,6 +76,8 @@ def evaluate_command(
             style=style,
             template_args=template_args,
             show=not quiet,
+            **more,
+            **adaptive,
         )
     finally:
         if made:

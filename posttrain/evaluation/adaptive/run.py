@@ -1,0 +1,275 @@
+"""`posttrain evaluate --adaptive`: a session with an engine, its samples and its result on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from posttrain.errors import Mistake
+from posttrain.evaluation import cost
+from posttrain.evaluation import sampling as full
+from posttrain.evaluation.adaptive.bank import Pool, pool, read_bank
+from posttrain.evaluation.adaptive.loop import Rule, Session, play
+from posttrain.evaluation.adaptive.predict import accuracy
+from posttrain.evaluation.adaptive.show import print_adaptive
+from posttrain.evaluation.asking import Asking
+from posttrain.evaluation.benchmarks.base import Benchmark, find_benchmark
+from posttrain.evaluation.progress import bar
+from posttrain.evaluation.prompts import find_style
+from posttrain.evaluation.provenance import digest_of, versions
+from posttrain.evaluation.results import SAMPLES, Result
+from posttrain.evaluation.shots import draw
+from posttrain.evaluation.statistics.estimates import CONFIDENCE
+from posttrain.evaluation.summary import grouped, notes, summary
+from posttrain.rundir import append_line
+from rewards.grading import GRADER
+from rollouts import pulse
+from rollouts.records import Engine, Sampling
+
+Line = dict[str, Any]
+
+
+def evaluate_adaptive(
+    benchmark: Benchmark | str,
+    engine: Engine,
+    tokenizer: Any,
+    *,
+    bank: Path | str,
+    out_dir: Path | str,
+    model_name: str,
+    rule: Rule | None = None,
+    samples: int = 1,
+    sampling: Sampling | None = None,
+    limit: int | None = None,
+    path: str | None = None,
+    seed: int = 0,
+    adapter: str | None = None,
+    engine_name: str | None = None,
+    when: str | None = None,
+    progress: bool | None = None,
+    show: bool = False,
+    style: str | None = None,
+    template_args: Mapping[str, Any] | None = None,
+    shots: int = 0,
+    shots_from: str | None = None,
+    device: str | None = None,
+    flops_per_byte: float | None = None,
+) -> Result:
+    """Ask the items of a bank that say most about this model's ability, and write `samples.jsonl` and `result.json`.
+
+    Requests are the same as in a full evaluation (seeds too), so samples that are in the folder from the same settings are
+    not asked again, whether this evaluation was cut off or another one was there. In the result, `n` is how many items were
+    asked, `metrics["accuracy"]` the accuracy predicted for the whole bank, and `adaptive`:
+
+    | key | |
+    |---|---|
+    | `ability`, `se` | in standard deviations of the calibration models, 0 = their mean |
+    | `trace` | `[{"item", "score", "samples", "ability", "se"}]`, in the order asked, ability and error after each |
+    | `items`, `of` | asked, in the bank |
+    | `predicted` | accuracy over the whole bank, an Estimate |
+    | `asked_right` | share right among the asked; near a half by design, whatever the model |
+    | `stop` | `se`, `items` (budget) or `bank` (all were asked) |
+    | `rule` | budget, batch and error asked for |
+    | `bank` | `file`, `digest`, `models`, `date` |
+
+    Args:
+        bank: item bank; see `posttrain irt fit`.
+        samples: samples an item; each is one binomial trial.
+        limit: only bank items among the first so many problems.
+
+    All else as in `sampling.evaluate`.
+
+    Raises:
+        Mistake: as `sampling.evaluate`; the bank cannot be read or is of another benchmark or other texts.
+        EngineError: from the engine; samples made so far are kept.
+    """
+    started = time.monotonic()
+    if isinstance(benchmark, str):
+        benchmark = find_benchmark(benchmark)
+    sampling = sampling or Sampling(temperature=0.0)
+    rule = rule or Rule()
+    if samples < 1 or (samples > 1 and sampling.temperature == 0):
+        raise Mistake(f"samples: {samples}; at least 1, and 1 at temperature 0")
+    look = find_style(style or benchmark.style, tokenizer)
+    if shots:
+        look = look.with_shots(draw(benchmark, shots, benchmark.load(path, limit), shots_from))
+    computed_on = cost.device_of(engine, device)
+    known = load_pool(bank, benchmark, path, limit, prompt=look.hash())
+    asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
+    settings = full.settings_of(asking, model_name, adapter, engine_name)
+    digest = digest_of(settings)
+    folder = Path(out_dir)
+    if (finished := _finished(folder, digest, known, rule, samples, len(known.items))) is not None:
+        if show:
+            print_adaptive(finished)
+        return finished
+    source = _Source(asking, known, samples, digest, folder)
+    session = Session(known.a, known.b, rule, known.bank.prior, known.bank.start)
+
+    def tell(_: Any) -> str:
+        return f"ability {session.ability.value:+.2f} ± {session.ability.se:.2f}"
+
+    with bar(benchmark.name, min(rule.items, len(known.items)) * samples, progress, tell) as update:
+
+        def ask(items: list[int]) -> tuple[list[float], list[int]]:
+            source.ask(items)
+            lines = [source.lines(i) for i in items]
+            update(source.used)
+            return [sum(line["score"] for line in item) / len(item) for item in lines], [samples] * len(items)
+
+        play(session, ask)
+    problems = [known.problems[step.item] for step in session.trace]
+    lines = [line for step in session.trace for line in source.lines(step.item)]
+    found = _adaptive(session, known, rule, Path(bank))
+    # What a summary says of chosen items is no estimate of anything: half of them are right, whatever the model.
+    of_chosen = {"metrics": {"accuracy": found["predicted"]}, "strict": None, "budgets": [], "curves": {}}
+    said = [
+        *known.notes,
+        f"{len(problems)} items chosen for this model by their information: accuracy is predicted over the bank's "
+        f"{len(known.items)}, by the item model; for a claim, ask them all",
+        *(benchmark.notes(problems) if benchmark.notes else []),
+        *notes(benchmark, benchmark.size or len(problems), lines, source.resumed),
+    ]
+    result = Result(
+        benchmark=benchmark.name,
+        when=when,
+        n=len(problems),
+        k=samples,
+        model=model_name,
+        adapter=adapter,
+        engine=settings["engine"],
+        sampling=settings["sampling"],
+        seed=seed,
+        prompt_style=look.name,
+        prompt_hash=look.hash(),
+        grader=dict(GRADER),
+        **summary(problems, lines) | of_chosen,
+        cost=cost.block(
+            grouped(problems, lines),
+            device=computed_on,
+            shape=cost.shape_of_engine(engine),
+            intensity=flops_per_byte,
+            model=model_name,
+            engine=settings["engine"],
+            samples=samples,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            at_once=rule.batch * samples,
+        ),
+        seconds=round(time.monotonic() - started, 3),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        settings=digest,
+        notes=said,
+        adaptive=found,
+    )
+    result.write(folder)
+    if show:
+        print_adaptive(result)
+    return result
+
+
+def load_pool(
+    bank: Path | str, benchmark: Benchmark, path: str | None, limit: int | None, prompt: str | None = None
+) -> Pool:
+    """The problems of a benchmark that a bank knows.
+
+    Raises:
+        Mistake: see `bank.read_bank` and `bank.pool`.
+    """
+    read = read_bank(bank)
+    if read.benchmark is not None and read.benchmark != benchmark.name:  # before its rows are fetched
+        pool(read, str(bank), benchmark.name, [])
+    problems = benchmark.load(path, limit)
+    return pool(read, str(bank), benchmark.name, problems, grader=dict(GRADER), prompt=prompt, part=limit is not None)
+
+
+class _Source:
+    """Samples of items: those on disk first, the engine for what is missing."""
+
+    def __init__(self, asking: Asking, known: Pool, samples: int, digest: str, folder: Path):
+        self.asking = asking
+        self.known = known
+        self.samples = samples
+        self.digest = digest
+        self.file = folder / SAMPLES
+        self.have: dict[tuple[str, int], Line] = {
+            (line["item_id"], line["sample"]): line for line in full.resume(folder, digest)
+        }
+        self.there = set(self.have)
+        self.used: list[Line] = []
+        self.resumed = 0
+
+    def ask(self, items: Sequence[int]) -> None:
+        """Make sure that all samples of these items are there."""
+        wanted = [(self.known.problems[i], j) for i in items for j in range(self.samples)]
+        todo = [(p, j) for p, j in wanted if (p.item_id, j) not in self.have]
+        for start in range(0, len(todo), full.CHUNK):
+            for line in self.asking.ask(todo[start : start + full.CHUNK], self.digest):
+                append_line(self.file, line)
+                self.have[line["item_id"], line["sample"]] = line
+                pulse.beat()
+        self.used += [self.have[p.item_id, j] for p, j in wanted]
+        self.resumed += sum((p.item_id, j) in self.there for p, j in wanted)
+
+    def lines(self, item: int) -> list[Line]:
+        name = self.known.problems[item].item_id
+        return [self.have[name, j] for j in range(self.samples)]
+
+
+def _adaptive(session: Session, known: Pool, rule: Rule, file: Path) -> dict[str, Any]:
+    value, low, high = accuracy(session.ability, session.trace, known.a, known.b, CONFIDENCE)
+    half = (high - low) / 2
+    return {
+        "ability": session.ability.value,
+        "se": session.ability.se,
+        "items": len(session.trace),
+        "of": len(known.items),
+        "predicted": {
+            "value": value,
+            "low": low,
+            "high": high,
+            "se": half / 1.959964,
+            "method": f"predicted by the item model from {len(session.trace)} of {len(known.items)} items",
+        },
+        "asked_right": sum(step.share for step in session.trace) / len(session.trace),
+        "stop": session.stop,
+        "rule": {"items": rule.items, "batch": rule.batch, "se": rule.se},
+        "bank": {
+            "file": str(file),
+            "digest": known.bank.digest,
+            "models": len(known.bank.models),
+            "date": known.bank.fit.get("date"),
+        },
+        "trace": [
+            {
+                "item": known.items[step.item].id,
+                "score": step.share,
+                "samples": step.samples,
+                "ability": step.ability,
+                "se": step.se,
+            }
+            for step in session.trace
+        ],
+    }
+
+
+def _finished(folder: Path, digest: str, known: Pool, rule: Rule, samples: int, of: int) -> Result | None:
+    """The result that is there, if it is of this very evaluation and all its samples are there too."""
+    try:
+        found = Result.read(folder)
+        told = found.adaptive or {}
+        same = (
+            (found.settings, found.k) == (digest, samples)
+            and told["bank"]["digest"] == known.bank.digest
+            and told["of"] == of
+            and told["rule"] == {"items": rule.items, "batch": rule.batch, "se": rule.se}
+        )
+        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
+        wanted = {(step["item"], j) for step in told["trace"] for j in range(samples)}
+    except (Mistake, KeyError, TypeError):
+        return None
+    return found if same and wanted <= have else None
