@@ -6,13 +6,17 @@ The test itself is in `statistics.paired`; here stands what makes two evaluation
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from posttrain.errors import Mistake
 from posttrain.evaluation.results import Result, by_item
-from posttrain.evaluation.statistics.paired import paired
+from posttrain.evaluation.statistics.paired import UNCLEAR, paired, verdict
+from posttrain.evaluation.statistics.power import smallest_difference
+from posttrain.evaluation.statistics.seeds import arms
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,28 @@ class Comparison:
     verdict: str
     """`better`, `worse` or `not distinguishable`."""
     notes: list[str] = field(default_factory=list)
+    runs_a: int = 1
+    """Training runs on each side, ..."""
+    runs_b: int = 1
+    df: float | None = None
+    """... and the degrees of freedom that several of them leave."""
+    p_holm: float | None = None
+    """p corrected for all comparisons of one call, and ..."""
+    tests: int = 1
+    """... how many there were. `verdict` and `smallest` go by them."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def compare(
-    a: Result | str | os.PathLike[str], b: Result | str | os.PathLike[str], *, anyway: bool = False
-) -> Comparison:
-    """The paired comparison of two evaluations (folders or results).
+Place = Result | str | os.PathLike[str]
+
+
+def compare(a: Place | Sequence[Place], b: Place | Sequence[Place], *, anyway: bool = False) -> Comparison:
+    """The paired comparison of two evaluations (folders or results), or of two arms of several training runs each.
+
+    With several runs on a side the difference is that of the arms' means, and its error holds the spread of training seeds
+    too (`statistics.seeds.arms`).
 
     Args:
         anyway: compare on the shared problems, and in spite of another prompt or grader; `notes` then say so.
@@ -60,42 +77,101 @@ def compare(
     Raises:
         Mistake: different benchmarks; different problems, prompts or graders without `anyway`; samples missing.
     """
-    first, second = (one if isinstance(one, Result) else Result.read(one) for one in (a, b))
-    where = f"{first.directory} and {second.directory}"
-    if first.benchmark != second.benchmark:
-        raise Mistake(f"{where}: two benchmarks ({first.benchmark}, {second.benchmark}) cannot be compared")
-    left, right = by_item(first.samples()), by_item(second.samples())
-    left = {i: found[: first.k] for i, found in left.items()}
-    right = {i: found[: second.k] for i, found in right.items()}
-    shared = left.keys() & right.keys()
-    notes = []
-    if not shared:
-        raise Mistake(f"{where}: they share no problem")
-    refusals = []
+    left, right = _runs(a), _runs(b)
+    first = left[0]
+    others = [*left[1:], *right]
+    samples = [_samples(one) for one in (*left, *right)]
+    shared = set.intersection(*(set(found) for found in samples))
+    refusals: list[str] = []
+    notes: list[str] = []
+    for other, found in zip(others, samples[1:], strict=True):
+        where = f"{first.directory} and {other.directory}"
+        if first.benchmark != other.benchmark:
+            raise Mistake(f"{where}: two benchmarks ({first.benchmark}, {other.benchmark}) cannot be compared")
+        if not shared:
+            raise Mistake(f"{where}: they share no problem")
+        wrong = _refusals(first, samples[0], other, found)
+        if wrong and not anyway:
+            raise Mistake(f"{where}: {'; '.join(wrong)}; compare anyway with --anyway, on the shared problems")
+        refusals += wrong
+        notes += [f"{name}: {x} against {y}" for name, x, y in _differences(first, other)]
+        golds = sum(samples[0][i][0]["gold"] != found[i][0]["gold"] for i in shared)
+        if golds:
+            notes.append(f"{golds} problems have another gold answer on each side")
+    clusters = {i: samples[0][i][0].get("cluster", i) for i in shared}
+    scores = [{i: [s["score"] for s in found[i]] for i in shared} for found in samples]
+    titles = {"a": _arm_title(left), "b": _arm_title(right), "benchmark": first.benchmark}
+    notes = list(dict.fromkeys([*refusals, *notes]))
+    if len(samples) == 2:
+        return Comparison(**titles, notes=notes, **paired(scores[0], scores[1], clusters))
+    numbers = of_arms(scores[: len(left)], scores[len(left) :], clusters)
+    return Comparison(**titles, runs_a=len(left), runs_b=len(right), notes=notes, **numbers)
+
+
+def of_arms(
+    a: Sequence[Mapping[str, Sequence[float]]],
+    b: Sequence[Mapping[str, Sequence[float]]],
+    clusters: Mapping[str, Hashable],
+) -> dict[str, Any]:
+    """The numbers of a `Comparison` for arms of several runs: scores by item for each run, the same items everywhere."""
+    items = sorted(a[0])
+    tables = [np.array([[np.mean(run[i]) for i in items] for run in side]) for side in (a, b)]
+    d = tables[1].mean(axis=0) - tables[0].mean(axis=0)
+    names = [clusters[i] for i in items]
+    if len(set(map(str, names))) < 2:
+        found, test = None, "none: one problem"
+    else:
+        found, test = arms(*tables, names), "none: nothing varies"
+    numbers: dict[str, Any] = {
+        "n": len(items),
+        "value_a": float(tables[0].mean()),
+        "value_b": float(tables[1].mean()),
+        "difference": float(d.mean()),
+        "better": int(np.sum(d > 1e-12)),
+        "worse": int(np.sum(d < -1e-12)),
+    }
+    if found is None:
+        missing = dict.fromkeys(("se", "low", "high", "p", "smallest"))
+        return numbers | missing | {"test": test, "method": test, "verdict": UNCLEAR}
+    k = max(len(s) for run in (*a, *b) for s in run.values())
+    return numbers | {
+        "se": found.se,
+        "low": found.low,
+        "high": found.high,
+        "p": found.p,
+        "test": f"t over training runs and problems, {found.df:.3g} degrees of freedom",
+        "method": f"t, {len(a)} and {len(b)} training runs",
+        "smallest": smallest_difference(found.se, len(items), k * max(len(a), len(b)), df=found.df),
+        "df": found.df,
+        "verdict": verdict(found.p, found.low, found.high),
+    }
+
+
+def _runs(side: Place | Sequence[Place]) -> list[Result]:
+    places = side if isinstance(side, Sequence) and not isinstance(side, str) else [side]
+    if not places:
+        raise ValueError("an arm needs at least one evaluation")
+    return [one if isinstance(one, Result) else Result.read(one) for one in places]
+
+
+def _samples(result: Result) -> dict[str, list[dict[str, Any]]]:
+    return {i: found[: result.k] for i, found in by_item(result.samples()).items()}
+
+
+def _refusals(a: Result, left: Mapping[str, Any], b: Result, right: Mapping[str, Any]) -> list[str]:
+    """Why the two would compare other things than their models."""
+    found = []
     if left.keys() != right.keys():
-        only_a, only_b = len(left) - len(shared), len(right) - len(shared)
-        refusals.append(
-            f"not the same problems ({len(shared)} shared, {only_a} only in the first, {only_b} only in the second)"
+        shared = len(left.keys() & right.keys())
+        found.append(
+            f"not the same problems ({shared} shared, {len(left) - shared} only in the first, "
+            f"{len(right) - shared} only in the second)"
         )
-    if first.prompt_hash != second.prompt_hash:
-        refusals.append(
-            f"not the same prompt ({first.prompt_style} {first.prompt_hash}, {second.prompt_style} {second.prompt_hash})"
-        )
-    if first.grader != second.grader:
-        refusals.append(f"not the same grader ({_named(first.grader)}, {_named(second.grader)})")
-    if refusals and not anyway:
-        raise Mistake(f"{where}: {'; '.join(refusals)}; compare anyway with --anyway, on the shared problems")
-    notes += refusals
-    notes += [f"{name}: {x} against {y}" for name, x, y in _differences(first, second)]
-    golds = sum(left[i][0]["gold"] != right[i][0]["gold"] for i in shared)
-    if golds:
-        notes.append(f"{golds} problems have another gold answer on each side")
-    numbers = paired(
-        {i: [s["score"] for s in left[i]] for i in shared},
-        {i: [s["score"] for s in right[i]] for i in shared},
-        {i: left[i][0].get("cluster", i) for i in shared},
-    )
-    return Comparison(a=_title(first), b=_title(second), benchmark=first.benchmark, notes=notes, **numbers)
+    if a.prompt_hash != b.prompt_hash:
+        found.append(f"not the same prompt ({a.prompt_style} {a.prompt_hash}, {b.prompt_style} {b.prompt_hash})")
+    if a.grader != b.grader:
+        found.append(f"not the same grader ({_named(a.grader)}, {_named(b.grader)})")
+    return found
 
 
 def _differences(a: Result, b: Result) -> list[tuple[str, Any, Any]]:
@@ -118,3 +194,8 @@ def _title(result: Result) -> str:
         *([f"({result.when})"] if result.when else []),
     ]
     return " ".join(parts)
+
+
+def _arm_title(runs: Sequence[Result]) -> str:
+    names = list(dict.fromkeys(map(_title, runs)))
+    return names[0] if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)}"

@@ -25,6 +25,16 @@ FLIPS = 16
 DRAWS = 100_000
 
 
+UNCLEAR = "not distinguishable"
+
+
+def verdict(p: float | None, low: float | None, high: float | None) -> str:
+    """`better` or `worse` if p is below 0.05 and the interval of the difference has no 0 in it, else `not distinguishable`."""
+    if p is None or low is None or high is None or p >= 1 - CONFIDENCE or low <= 0 <= high:
+        return UNCLEAR
+    return "better" if low > 0 else "worse"
+
+
 def mcnemar(better: int, worse: int) -> float:
     """Exact two-sided p of `better` against `worse` discordant pairs: the binomial test with chance 1/2."""
     from scipy import stats
@@ -114,8 +124,6 @@ def paired(
         assert se is not None
         p, test = float(2 * stats.t.sf(abs(float(d.mean())) / se, m - 1)), "paired t"
     k = max(len(s) for side in (a, b) for s in side.values())
-    clear = p is not None and p < 1 - CONFIDENCE and low is not None and high is not None and (low > 0 or high < 0)
-    verdict = ("better" if d.mean() > 0 else "worse") if clear else "not distinguishable"
     return {
         "n": len(items),
         "value_a": float(mean_a.mean()),
@@ -130,7 +138,7 @@ def paired(
         "better": better,
         "worse": worse,
         "smallest": smallest_difference(se, m, k) if se is not None else None,
-        "verdict": verdict,
+        "verdict": verdict(p, low, high),
     }
 
 

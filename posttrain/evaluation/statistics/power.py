@@ -61,17 +61,27 @@ def power_of(difference: float, se: float) -> float:
     return float(stats.norm.cdf(difference / se - z) + stats.norm.cdf(-difference / se - z))
 
 
-def smallest_difference(se: float, n: int, k: int = 1) -> float | None:
+def smallest_difference(se: float, n: int, k: int = 1, tests: int = 1, df: float | None = None) -> float | None:
     """The difference that a comparison as it was would find with 80 % power at 5 %: (t_.975 + t_.8) standard errors.
 
-    Never less than six problems that differ by one sample of k, all the same way: five cannot reach 5 % in an exact test.
+    Never less than so many problems that differ by one sample of k, all the same way, as an exact test needs: six, for 2/2^5
+    is not below 5 %.
+
+    Args:
+        tests: how many comparisons share the 5 %; each then has its part (Holm's correction asks no more of any).
+        df: degrees of freedom of the standard error; absent = n - 1.
+
+    Returns:
+        None: with so few problems no difference could be found.
     """
     from scipy import stats
 
-    if n < 6:
+    level = (1 - CONFIDENCE) / tests
+    least = math.floor(1 - math.log2(level)) + 1
+    if n < least:
         return None
-    t = stats.t.ppf([0.5 + CONFIDENCE / 2, POWER], n - 1).sum()
-    return max(float(t) * se, 6 / (n * k))
+    t = stats.t.ppf([1 - level / 2, POWER], n - 1 if df is None else df).sum()
+    return max(float(t) * se, least / (n * k))
 
 
 @dataclass(frozen=True, slots=True)
