@@ -97,7 +97,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--chunk", type=int, metavar="N",
                           help="requests handed to the engine at once; what a kill can lose (default 256; 64 with --until-interval)")  # fmt: skip
     evaluate.add_argument("--device", metavar="NAME", help='what a server computes on, for the cost: "2 x H100"')
-    evaluate.add_argument("--flops-per-byte", type=float, metavar="I", help="of the device, for eFLOPs (default: by its name)")
+    evaluate.add_argument(
+        "--flops-per-byte", type=float, metavar="I", help="of the device, for eFLOPs (default: by its name)"
+    )
     evaluate.add_argument(
         "--template-arg", action="append", default=[], metavar="KEY=VALUE", help="for the chat template"
     )
@@ -131,6 +133,34 @@ def parser() -> argparse.ArgumentParser:
         "--benchmark", help="whose items they are: texts and answers are kept as digests, row numbers get ids"
     )
     fit.add_argument("--data", metavar="PATH", help="local file with the benchmark's rows instead of the hub")
+
+    own = _verb(verbs, "benchmark", None, "benchmarks of one's own")
+    build = _verb(own.add_subparsers(required=True, metavar="VERB"), "build", benchmark_build_command,
+                  "questions about documents, each proved by a quotation: a file for `evaluate --benchmark`")  # fmt: skip
+    build.add_argument("documents", nargs="+", metavar="DOCS", help="text files (.txt, .md, .rst) or folders of them")
+    build.add_argument("--model", required=True, metavar="URL_OR_ENGINE",
+                       help="who writes the questions: an OpenAI-compatible endpoint (http://host:port/v1; its key in the "
+                       "variable POSTTRAIN_WRITER_KEY, or the file that POSTTRAIN_WRITER_KEY_FILE names), or an engine")  # fmt: skip
+    build.add_argument("--model-name", metavar="NAME", help="the endpoint's model; of an engine: hub id or directory")
+    build.add_argument("--api-key-env", metavar="NAME", help="another variable for the endpoint's key")
+    build.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE", help="engine option")
+    build.add_argument("--out", required=True, metavar="FILE.jsonl",
+                       help="the benchmark; its journal, report and drops go beside it. The same command again goes on where "
+                       "it was cut off")  # fmt: skip
+    build.add_argument("--kinds", default="both", choices=["open", "choice", "both"], help="default: both")
+    build.add_argument("--questions", type=int, default=5, metavar="N", help="of each kind, a chunk (default 5)")
+    build.add_argument("--chunk-tokens", type=int, metavar="N", help="length of a chunk")
+    build.add_argument("--chunk-overlap", type=int, metavar="N")
+    build.add_argument("--tokenizer", metavar="ID", help="whose tokens are counted (default: words)")
+    build.add_argument("--chunks", type=int, metavar="N", help="ask about so many chunks only, drawn by --seed")
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--temperature", type=float, help="default: the endpoint's own; 0.7 with an engine")
+    build.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="of one reply")
+    build.add_argument("--concurrency", type=int, default=16, metavar="N", help="requests at once (default 16)")
+    build.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one request")
+    build.add_argument("--retries", type=int, default=4, metavar="N")
+    build.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of an engine")
+    _trust(build)
 
     report = _verb(verbs, "report", report_command, "write the page of a run (again)")
     report.add_argument("run", help="the run's folder")
@@ -258,6 +288,8 @@ def _adaptive(options: argparse.Namespace) -> dict[str, Any]:
         if unused := ["bank"] * (options.bank is not None) + list(given):
             raise Mistake(f"--{unused[0]} belongs to --adaptive; give that too")
         return {}
+    if other := next((name for name in MORE if getattr(options, name)), None):
+        raise Mistake(f"--{other.replace('_', '-')} does not go with --adaptive; leave one of them out")
     if options.bank is None:
         raise Mistake("--adaptive needs an item bank: --bank PATH (made by posttrain irt fit)")
     from posttrain.evaluation.adaptive.loop import Rule
@@ -278,6 +310,36 @@ def irt_fit_command(options: argparse.Namespace) -> None:
     from posttrain.evaluation.adaptive.calibrate import fit_command
 
     fit_command(options.responses, options.out, benchmark=options.benchmark, data=options.data)
+
+
+def benchmark_build_command(options: argparse.Namespace) -> None:
+    from posttrain.evaluation.building.command import build_command
+
+    plan = {
+        "questions": options.questions,
+        "length": options.chunk_tokens,
+        "overlap": options.chunk_overlap,
+        "most": options.chunks,
+        "seed": options.seed,
+    }
+    variable = {"api_key_env": options.api_key_env} if options.api_key_env else {}
+    build_command(
+        options.documents,
+        model=options.model,
+        out=options.out,
+        model_name=options.model_name,
+        engine_options=_pairs(options.engine_with, "--engine-with"),
+        kinds=options.kinds,
+        plan={name: value for name, value in plan.items() if value is not None},
+        tokenizer=options.tokenizer,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
+        retries=options.retries,
+        dtype=options.dtype,
+        **variable,
+    )
 
 
 def report_command(options: argparse.Namespace) -> None:
