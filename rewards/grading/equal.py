@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 from rewards.grading.normalise import normal, plain_number
@@ -15,6 +16,7 @@ from rewards.grading.regions import NOT_A_SET, same_region
 from rewards.grading.shape import (
     Based,
     Choice,
+    Clock,
     Conditions,
     Expression,
     Listing,
@@ -34,8 +36,14 @@ from rewards.grading.shape import (
 from rewards.grading.values import equal_values, is_zero, proportional, value_of
 
 TOLERANCE = 1e-6
-"""Largest relative difference between a decimal and the exact number it stands for; and never more than one unit of its last place."""
+"""Largest relative difference between a decimal and the fraction without end that it stands for; and never more than one
+unit of its last place."""
+LEAST_DIGITS = 15
+"""So many significant digits has a decimal that stands for an irrational number: it was printed by a program. With fewer it is
+a rounded value where the exact one is wanted."""
 
+Number = tuple[int, int, int | None]
+"""What `plain_number` gives: numerator, denominator, number of decimals (None = exact)."""
 Verdict = tuple[bool, str]
 WRONG: Verdict = (False, "different")
 
@@ -50,17 +58,39 @@ def equal_text(gold: str, answer: str) -> Verdict | None:
     return _numbers(a, b), "number"
 
 
-def _numbers(a: tuple[int, int, int | None], b: tuple[int, int, int | None]) -> bool:
-    difference = abs(a[0] * b[1] - b[0] * a[1])  # times both denominators
-    if difference == 0:
+def _numbers(a: Number, b: Number) -> bool:
+    if a[0] * b[1] == b[0] * a[1]:
         return True
-    decimals = [n for n in (a[2], b[2]) if n is not None]
-    if not decimals or not (a[0] and b[0]):
+    if a[2] is not None and b[2] is not None:
+        return _noise(a, b)
+    if a[2] is None and b[2] is None:
         return False
-    exact = b if a[2] is not None else a
-    scale = a[1] * b[1]
-    small = difference * 10**6 * exact[1] <= abs(exact[0]) * scale
-    return small and difference * 10 ** min(decimals) <= scale
+    decimal, exact = (a, b) if a[2] is not None else (b, a)
+    return _rounds(decimal, exact) and not _terminates(exact[1])
+
+
+def _rounds(decimal: Number, exact: Number) -> bool:
+    """Whether the decimal is within `TOLERANCE` of the exact number, and within one unit of its own last place."""
+    if not (decimal[0] and exact[0]):
+        return False
+    difference = abs(decimal[0] * exact[1] - exact[0] * decimal[1])  # times both denominators
+    small = difference * 10**6 <= abs(exact[0]) * decimal[1]
+    return small and difference * 10 ** (decimal[2] or 0) <= decimal[1] * exact[1]
+
+
+def _terminates(bottom: int) -> bool:
+    """Whether a fraction over `bottom` may be written out as a decimal: who could have done that need not round."""
+    for prime in (2, 5):
+        while bottom % prime == 0:
+            bottom //= prime
+    return bottom == 1
+
+
+def _noise(a: Number, b: Number) -> bool:
+    """`0.30000000000000004` is how a program prints 0.3."""
+    longest, other = (a, b) if (a[2] or 0) >= (b[2] or 0) else (b, a)
+    digits = len(str(abs(longest[0])))
+    return digits >= 16 and abs(a[0] * b[1] - b[0] * a[1]) * 10**15 <= abs(other[0]) * longest[1]
 
 
 def equal(gold: str, answer: str) -> Verdict:
@@ -69,7 +99,11 @@ def equal(gold: str, answer: str) -> Verdict:
     found = equal_text(gold, answer)
     if found is not None:
         return found
-    return _same(read(gold), read(answer))
+    one, other = read(gold), read(answer)
+    for text, shape in ((gold, other), (answer, one)):
+        if isinstance(shape, Listing) and shape.kind == "tuple" and plain_number(text) is not None:
+            return False, "number and tuple"  # `24,500` is no pair
+    return _same(one, other)
 
 
 def _same(gold: Shape, answer: Shape) -> Verdict:
@@ -80,12 +114,15 @@ def _same(gold: Shape, answer: Shape) -> Verdict:
         return _words(gold, answer)
     if isinstance(gold, Based) or isinstance(answer, Based):
         return (gold == answer, "base")
+    if isinstance(gold, Clock) or isinstance(answer, Clock):
+        return _times(gold, answer), "time"
     if isinstance(gold, Ratio) or isinstance(answer, Ratio):
         return _ratios(gold, answer)
     if isinstance(gold, Matrix) or isinstance(answer, Matrix):
         return _matrices(gold, answer)
     if isinstance(gold, Listing) and isinstance(answer, Listing):
         return _listings(gold, answer)
+    gold, answer = _name_first(gold), _name_first(answer)
     if isinstance(gold, Relation) and isinstance(answer, Relation):
         return _relations(gold, answer)
     if (
@@ -97,7 +134,11 @@ def _same(gold: Shape, answer: Shape) -> Verdict:
         return same_region(gold, answer)
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _relation_and_value(gold, answer)
-    if isinstance(answer, Listing) and answer.kind == "bare":
+    if isinstance(gold, Listing) and gold.kind == "set" and len(gold.items) == 1:
+        return _same(gold.items[0], answer)
+    if isinstance(answer, Listing) and answer.kind == "set" and len(answer.items) == 1:
+        return _same(gold, answer.items[0])
+    if isinstance(answer, Listing) and answer.loose:
         return all(_same(gold, item)[0] for item in answer.items), "one of several"
     if isinstance(gold, Listing) or isinstance(answer, Listing):
         return False, "one of several"
@@ -137,11 +178,29 @@ def _words(gold: Shape, answer: Shape) -> Verdict:
 _CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 
 
+def _is_time(ratio: Ratio) -> bool:
+    """True for what looks like a time and would be a poor ratio, because it is not in lowest terms."""
+    return bool(_CLOCK.fullmatch(":".join(ratio.parts))) and gcd(*map(int, ratio.parts)) != 1
+
+
+def _times(gold: Shape, answer: Shape) -> bool:
+    """A time with its half of the day against another, or one without (in 24 hours, or the half left out)."""
+    if isinstance(gold, Clock) and isinstance(answer, Clock):
+        return gold == answer
+    clock, other = (gold, answer) if isinstance(gold, Clock) else (answer, gold)
+    if not (isinstance(clock, Clock) and isinstance(other, Ratio) and _CLOCK.fullmatch(":".join(other.parts))):
+        return False
+    hour, minute = map(int, other.parts)
+    if minute != clock.minute:
+        return False
+    return hour in (clock.hour, clock.hour % 12 + 12 * (clock.half == "p"))
+
+
 def _ratios(gold: Shape, answer: Shape) -> Verdict:
     if isinstance(gold, Ratio) and isinstance(answer, Ratio):
         if len(gold.parts) != len(answer.parts):
             return False, "ratio"
-        if all(_CLOCK.fullmatch(":".join(r.parts)) for r in (gold, answer)):
+        if all(_CLOCK.fullmatch(":".join(r.parts)) for r in (gold, answer)) or _is_time(gold):
             return [p.lstrip("0") for p in gold.parts] == [p.lstrip("0") for p in answer.parts], "time"
         a, b = ([value_of(p) for p in r.parts] for r in (gold, answer))
         if None in a or None in b or any(is_zero(v) for v in [*a, *b]):
@@ -149,6 +208,9 @@ def _ratios(gold: Shape, answer: Shape) -> Verdict:
         return all(equal_values(x * b[0], y * a[0]) for x, y in zip(a[1:], b[1:], strict=True)), "ratio"
     ratio, other = (gold, answer) if isinstance(gold, Ratio) else (answer, gold)
     assert isinstance(ratio, Ratio)
+    if isinstance(other, Relation) and other.is_equation and is_name(other.parts[0]):
+        value = read(other.parts[-1])
+        return _same(ratio, value) if ratio is gold else _same(value, ratio)
     if (
         len(ratio.parts) == 2
         and isinstance(other, Expression)
@@ -188,12 +250,14 @@ def _listings(gold: Listing, answer: Listing) -> Verdict:
     if named_gold and named_answer:
         together = named_gold.keys() == named_answer.keys()
         return together and all(_same(named_gold[k], named_answer[k])[0] for k in named_gold), "named values"
+    if (named_gold or named_answer) and any(isinstance(i, Relation) for i in (answer if named_gold else gold).items):
+        return False, "named values"
     if named_gold:
-        gold = Listing(tuple(named_gold.values()), "tuple")
+        gold = _in_order_of_names(named_gold)
     elif named_answer:
-        answer = Listing(tuple(named_answer.values()), "tuple")
+        answer = _in_order_of_names(named_answer)
     kinds = {gold.kind, answer.kind}
-    if kinds == {"set", "tuple"}:
+    if kinds in ({"set", "tuple"}, {"either", "tuple"}):
         return False, "ordered and unordered"
     dots = any(
         isinstance(i, Expression) and i.formula.strip() in (r"\ldots", "...") for i in (*gold.items, *answer.items)
@@ -204,7 +268,7 @@ def _listings(gold: Listing, answer: Listing) -> Verdict:
         )
         return same, "in order"
     ours, theirs = list(gold.items), list(answer.items)
-    if "set" in kinds:
+    if "set" in kinds or all(isinstance(i, Listing) and i.kind == "tuple" for i in (*ours, *theirs)):
         ours, theirs = _distinct(ours), _distinct(theirs)
     if len(ours) != len(theirs):
         return False, "how many"
@@ -214,6 +278,12 @@ def _listings(gold: Listing, answer: Listing) -> Verdict:
             return False, "in any order"
         del theirs[match]
     return True, "in any order"
+
+
+def _in_order_of_names(named: dict[str, Shape]) -> Listing:
+    """`y=2, x=1` → (1,2): coordinates in their order, other names as they come."""
+    names = sorted(named) if named.keys() <= {"x", "y", "z"} else list(named)
+    return Listing(tuple(named[name] for name in names), "tuple")
 
 
 def _distinct(items: list[Shape]) -> list[Shape]:
@@ -255,6 +325,15 @@ def _relations(gold: Relation, answer: Relation) -> Verdict:
     if verdict[0] or verdict[1] != NOT_A_SET:
         return verdict
     return _inequalities(gold, answer), "inequality"
+
+
+def _name_first(shape: Shape) -> Shape:
+    """`4=x` → `x=4`."""
+    if isinstance(shape, Relation) and len(shape.parts) == 2 and shape.is_equation:
+        left, right = shape.parts
+        if is_name(right) and not is_name(left) and plain_number(left) is not None:
+            return Relation((right, left), shape.signs)
+    return shape
 
 
 def _pair_of_names(relation: Relation) -> Shape | None:
@@ -335,8 +414,12 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
     gold, answer = _same_tail(gold, answer), _same_tail(answer, gold)
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return False, "other unit"
+    if (gold.percent and answer.unit) or (gold.unit and answer.percent):
+        return False, "other unit"
     by = "unit omitted" if (gold.unit is None) != (answer.unit is None) else ""
     verdict = _formulas(gold.formula, answer.formula)
+    if verdict[0] and answer.percent and not gold.percent and _is_share(gold.formula):
+        return False, "percent"
     if verdict[0]:
         return True, by or verdict[1]
     if gold.percent != answer.percent:
@@ -348,6 +431,12 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
         if r"\pi" in other.formula:
             return _scaled(gold.formula, answer.formula, gold.unit == "deg^1", 180 / pi), "degrees"
     return verdict
+
+
+def _is_share(formula: str) -> bool:
+    """A number below one is a share: with a percent sign behind it, it is another."""
+    number = plain_number(formula)
+    return number is not None and 0 < abs(number[0]) < number[1]
 
 
 def _same_tail(one: Expression, other: Expression) -> Expression:
@@ -386,13 +475,20 @@ def _formulas(gold: str, answer: str) -> Verdict:
     return False, "value"
 
 
-def _rounded(a: Any, b: Any, x: tuple[int, int, int | None] | None, y: tuple[int, int, int | None] | None) -> bool:
-    """A decimal against an exact number: within `TOLERANCE`, and within one unit of the decimal's last place."""
+def _rounded(a: Any, b: Any, x: Number | None, y: Number | None) -> bool:
+    """A decimal against an exact number that is not written as a plain fraction."""
     if a.free_symbols or b.free_symbols or not (a.is_real and b.is_real):
         return False
-    decimals, exact = (x[2], b) if x is not None and x[2] else (y[2], a)  # type: ignore[index]
+    decimal, exact = (x, b) if x is not None and x[2] else (y, a)
+    assert decimal is not None
+    if exact.is_Rational:
+        return _numbers(decimal, (int(exact.p), int(exact.q), None))
+    if len(str(abs(decimal[0]))) < LEAST_DIGITS:
+        return False
     difference = abs((a - b).evalf(30))
-    return bool(difference <= TOLERANCE * abs(exact.evalf(30)) and difference <= 10 ** -float(decimals))
+    return bool(
+        difference <= 10 ** (1 - LEAST_DIGITS) * abs(exact.evalf(30)) and difference <= 10 ** -float(decimal[2] or 0)
+    )
 
 
 def _renamed_parameter(a: Any, b: Any) -> bool:

@@ -100,7 +100,7 @@ def _boxes(text: str) -> list[_Box]:
 _BARE = re.compile(r"\s+([^\s$.,;{}\\]{1,40})")
 
 _LINK = re.compile(
-    r"(?:,|;|\\?&|\band\b|\bor\b|\\quad|\\qquad|\\\\|\\text\{\s*(?:and|or)\s*\}|\\(?:,|;|:|\s)|\s)+", re.IGNORECASE
+    r"(?:,|;|\\?&|\band\b|\bor\b|\\quad|\\qquad|\\\\|\\text\{\s*(?:and|or)\s*\}|\\(?:,|;|:|\s)|\s)*", re.IGNORECASE
 )
 _AROUND = re.compile(r"\$|\\\(|\\\)|\\\[|\\\]")
 _NAME = re.compile(r"[A-Za-z](?:_\{?\w{1,3}\}?)?\s*=\s*$")
@@ -129,13 +129,17 @@ def _from_boxes(text: str, boxes: list[_Box]) -> Found | None:
 
 _HASHES = re.compile(r"####[ \t]*([^\n#]{1,300}?)[ \t]*(?:\n[^#]*)?$")
 _LABEL = re.compile(
-    r"^[ \t>*_#]*(?:(?:final answer|answer|ans)[ \t]*[*_]{0,3}[ \t]*[:=]|a:)[ \t]*[*_]{0,3}[ \t]*([^\n]{1,300})",
+    r"^[ \t>*_#]*(?:(?:final answer|answer|ans)[ \t]*[*_]{0,3}[ \t]*(?:[:=]|(?=\$|\\\(|\\\[))|a:)[ \t]*[*_]{0,3}[ \t]*([^\n]{1,300})",
     re.IGNORECASE | re.MULTILINE,
 )
 _PHRASE = re.compile(
-    r"\banswer(?:[ \t]+(?:to|for|of)\b[^.\n:]{0,60})?[ \t]*(?:(?:is|are|would be|must be|=)[ \t]*:?|:)[ \t]*\n{0,2}[ \t]*([^\n]{1,300})",
+    r"\banswer(?:[ \t]+(?:to|for|of)\b[^.\n:]{0,60})?[ \t]*(?:(?:is|are|would be|must be|=)[ \t]*:?|:)[ \t]*\n{0,2}[ \t]*(?=([^\n]{1,300}))",
     re.IGNORECASE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:if|whether|unless|suppose|supposing|assume|assuming|provided)\b[^.!?\n,;]*\Z", re.IGNORECASE
+)
+_REASON = re.compile(r"\b(?:since|because|where|which|while|whereas|rather than|instead of|but|not)\b", re.IGNORECASE)
 _CONCLUSION = re.compile(r"^\W{0,4}(?:so|thus|hence|therefore|consequently|in total|altogether)\b", re.IGNORECASE)
 _HOPE = re.compile(r"[.\s]*\bI hope\b.*$", re.IGNORECASE | re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*$\\(])|\n+")
@@ -151,11 +155,12 @@ def _without_box(text: str) -> Found | None:
         return Found(hashes[1], "hashes")
     for pattern, by in ((_LABEL, "label"), (_PHRASE, "phrase")):
         last = None
-        for last in pattern.finditer(tail):  # noqa: B007  (the last one counts)
-            pass
+        for mark in pattern.finditer(tail):
+            if not _SUPPOSED.search(tail, max(0, mark.start() - 80), mark.start()):
+                last = mark  # the last one counts
         if last is not None and (answer := _span(last[1])):
             return Found(answer, by)
-    if len(text) <= 200 and "\n" not in text.strip() and _is_bare(text.strip()):
+    if len(text) <= 200 and "\n" not in text.strip() and (_MATH.fullmatch(text.strip()) or _is_bare(text.strip())):
         return Found(text.strip(), "whole")
     sentence = [s for s in _SENTENCE.split(tail) if s.strip()][-1]
     if _CONCLUSION.match(sentence) and (answer := _closing(sentence)):
@@ -175,6 +180,8 @@ def _span(rest: str) -> str | None:
         return None
     if _is_bare(rest.rstrip(" .!")):
         return rest.rstrip(" .!")
+    if not rest.startswith(_OPENINGS) and (said := _SAYS.match(rest)):
+        return _span(said[1])  # "Final answer: the volume is 120"
     # Words follow: the number, letter or short word at the start is the answer ("80 of them").
     if math := _MATH.search(rest):
         return next(g for g in math.groups() if g is not None).strip()
@@ -187,8 +194,13 @@ def _span(rest: str) -> str | None:
     return re.split(r"[.,;](?:\s|$)", rest)[0].strip() or None
 
 
+_OPENINGS = ("$", "\\", "(", "[")
+_SAYS = re.compile(r"[A-Z](?:[^.$\n]|\$[^$\n]{1,80}\$){0,160}?\s(?:is|are|equals)\s+(.+)")
+
+
 def _closing(sentence: str) -> str | None:
     """The last formula or number of a concluding sentence, if little follows it."""
+    sentence = re.split(r"[\s,;]+$", sentence[: r.start()])[0] if (r := _REASON.search(sentence)) else sentence
     formulas = [m for m in _MATH.finditer(sentence) if len(sentence) - m.end() <= 40]
     if formulas:
         formula = next(g for g in formulas[-1].groups() if g is not None)

@@ -34,18 +34,21 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "012345678
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
-_ROOT_SIGN = re.compile(r"√\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|(?=[({]))")
+_ROOT_SIGN = re.compile(r"([√∛∜])\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|(?=[({]))")
 
 _SIZED = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|mleft|mright)(?![a-zA-Z])\s*\.?(?=\s*[\[\](){}|\\./<>]|\s*$)")
 _STYLE = re.compile(
-    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|sf|tt|normalfont|color\{[a-z]+\}|centering)(?![a-zA-Z])"
+    r"\\(?:textcolor\s*\{[a-z!0-9]+\}(?=\s*\{)|tiny|small|normalsize|large|Large|LARGE|huge|Huge|displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|sf|tt|normalfont|color\{[a-z]+\}|centering)(?![a-zA-Z])"
 )
 _WRAPPERS = re.compile(
-    r"\\(?:mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathnormal|mathord|mathstrut|emph|underline|ensuremath|pmb|boxed|fbox|phantom)\s*(?=\{)"
+    r"\\(?:mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathnormal|mathord|mathstrut|emph|underline|ensuremath|pmb|boxed|fbox)\s*(?=\{)"
 )
 _TEXTS = re.compile(
     r"\\(?:textbf|textit|textrm|textsf|texttt|textnormal|textsc|mbox|hbox|mathrm|operatorname\*?)\s*(?=\{)"
 )
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{3,}|(?:pi|le|ge|ne|ln|in|mu|nu|xi|pm|mp|lt|gt)(?![a-zA-Z]))")
+_E_MINUS = re.compile(r"(?<=\d)\\(?:text|mathrm)\{\s*[eE]([-+])\s*\}(?=\d)")
+_UNIT_OVER = re.compile(r"\\[dt]?frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}")
 _COMMANDS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le",
     "geq": "ge", "geqslant": "ge", "neq": "ne", "gt": ">", "lt": "<", "varnothing": "emptyset", "lbrace": "{", "rbrace": "}",
@@ -54,7 +57,7 @@ _COMMANDS = {
     "colon": ":", "degree": "^circ", "quad": " ", "qquad": " ", "space": " ", "enspace": " ", "thinspace": " ", "iff": "iff",
     "backslash": "setminus", "smallsetminus": "setminus", "infin": "infty", "lor": "or", "vee": "or", "land": "and", "wedge": "and",
     "sim": "approx", "simeq": "approx", "approxeq": "approx", "thickapprox": "approx", "R": "mathbb{R}", "N": "mathbb{N}", "Z": "mathbb{Z}",
-    "imath": "i", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "tg": "tan", "ctg": "cot", "arctg": "arctan",
+    "imath": "i", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "tg": "tan", "ctg": "cot", "lg": "log_{10}", "arctg": "arctan",
 }  # fmt: skip
 _PLAIN = {">", "<", "{", "}", "(", ")", "[", "]", "|", "", " ", ":"}
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
@@ -62,10 +65,10 @@ _CONNECTIVES = {"or": r"\text{or}", "and": r"\text{and}"}
 
 _SPACING = re.compile(r"(?<!\\)\\[;: ]|~")
 _GROUPED = re.compile(
-    r"(?<![\d.])(\d{1,3}(?:(?:\\!|\\,|\{ ?, ?\}|,\s*\\!\s*|\\!\s*,\s*(?:\\!)?|\\ )+\s*\d{3})+)(?!\d)"
+    r"(?<![\d.])(\d{1,3}(?:(?:\\!|\\,| ?\{ ?, ?\}|,\s*\\!\s*|\\!\s*,\s*(?:\\!)?|\\ )+\s*\d{3})+)(?!\d)"
 )
 _E_NOTATION = re.compile(
-    r"(?<![\w.\\])(\d+\.?\d*|\.\d+)\s*(?:[eE]|\\(?:text|mathrm)\{\s*[eE]\s*\})\s*(?:\{\s*([-+]?\d{1,6})\s*\}|([-+]?\d{1,6}))(?![\w.])"
+    r"(?<![\w.\\])(\d+\.?\d*|\.\d+)\s*(?:[eE]|\\(?:text|mathrm)\{\s*[eE]\s*\})\s*(?:\{\s*([-+]?\d{1,6})\s*\}|([-+]?\d{1,6}))(?![\w]|\.\d)"
 )
 _OVER = re.compile(r"\{?([^{}\\]{1,40})\\over(?![a-zA-Z])\s*([^{}\\]{1,40})\}?")
 _FRAC_HEAD = re.compile(r"\\(frac|binom)\s*(?!\s*\{)([0-9a-zA-Z])")
@@ -91,18 +94,24 @@ def normal(answer: str) -> str:
     if not text.isascii():
         text = _RAISED.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
-        text = _ROOT_SIGN.sub(lambda m: r"\sqrt{" + m[1] + "}" if m[1] else r"\sqrt", text)
-    text = re.sub(r"\\\\(?=[a-zA-Z]{3,})", r"\\", text) if "matrix" not in text and "array" not in text else text
+        text = _ROOT_SIGN.sub(_root, text)
+    text = _DOUBLED.sub(r"\\", text) if "matrix" not in text and "array" not in text else text
     text = re.sub(r"(?<!\\)\$", "", text)
+    text = _E_MINUS.sub(r"e\1", text)
     text = re.sub(r"\\[()\[\]](?![^\\]*\\end)", "", text) if "\\\\" not in text else text
     text = _SIZED.sub("", text)
-    text = _STYLE.sub("", text)
+    text = _STYLE.sub("", re.sub(r"\\q?quad(?=[a-zA-Z])", " ", text))
     text = _WRAPPERS.sub("", text)
     text = _TEXTS.sub(r"\\text", text)
     text = (
         text.replace(r"\text{e}", "e").replace(r"\text{ e}", "e").replace(r"\text{i}", "i").replace(r"\text{d}", "d")
     )
-    text = re.sub(r"\\text\s*\{\s*\}|\\tag\*?\{[^{}]*\}|\\label\{[^{}]*\}|\\hspace\*?\{[^{}]*\}", " ", text)
+    text = re.sub(
+        r"\\text\s*\{\s*\}|\\tag\*?\{[^{}]*\}|\\label\{[^{}]*\}|\\hspace\*?\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}",
+        " ",
+        text,
+    )
+    text = _UNIT_OVER.sub(r"\\text{ \1/\2}", text)
     text = _COMMAND.sub(_renamed, text)
     text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[1]), text)
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace('"', "").replace("\x00", " ")
@@ -160,6 +169,11 @@ def _renamed(command: re.Match[str]) -> str:
     return f"\\{new}" + (" " if not new.endswith("}") else "")
 
 
+def _root(sign: re.Match[str]) -> str:
+    order = {"√": "", "∛": "[3]", "∜": "[4]"}[sign[1]]
+    return f"\\sqrt{order}{{{sign[2]}}}" if sign[2] else f"\\sqrt{order}"
+
+
 def matching(text: str, start: int) -> int:
     """Place of the bracket that closes the one at `start`; -1 if none does. `\\{` and `\\}` are no braces."""
     opening = text[start]
@@ -184,25 +198,24 @@ def matching(text: str, start: int) -> int:
 def _root_of_parentheses(text: str) -> str:
     """`\\sqrt(x+1)` as program notation writes it → `\\sqrt{x+1}`."""
     for _ in range(8):
-        at = text.find(r"\sqrt(")
-        if at < 0:
+        found = _ROOT_PAREN.search(text)
+        if not found or (end := matching(text, found.end() - 1)) < 0:
             return text
-        end = matching(text, at + 5)
-        if end < 0:
-            return text
-        text = text[: at + 5] + "{" + text[at + 6 : end] + "}" + text[end + 1 :]
+        text = text[: found.end() - 1] + "{" + text[found.end() : end] + "}" + text[end + 1 :]
     return text
 
 
+_ROOT_PAREN = re.compile(r"\\sqrt(?:\[\d+\])?\(")
 _INTEGER = re.compile(r"[-+]?\d+")
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)")
 _FRACTION = re.compile(r"([-+]?)\s*\\frac\s*\{\s*([-+]?\d+)\s*\}\s*\{\s*([-+]?\d+)\s*\}|([-+]?\d+)\s*/\s*(\d+)")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
+_MIXED = re.compile(r"([-+]?)(\d+)(?:\s*\\frac\s*\{(\d+)\}\s*\{(\d+)\}| (\d+)/(\d+))")
 MOST_DIGITS = 400
 
 
 def plain_number(text: str) -> tuple[int, int, int | None] | None:
-    """A normal form that is one integer, decimal or fraction of integers: (numerator, denominator, decimals or None if exact).
+    """A normal form that is one integer, decimal, fraction of integers or mixed number: (numerator, denominator, decimals or None if exact).
 
     None if it is something else, or has more than `MOST_DIGITS` characters.
     """
@@ -223,4 +236,8 @@ def plain_number(text: str) -> tuple[int, int, int | None] | None:
         sign = -1 if fraction[1] == "-" else 1
         top, bottom = (fraction[2], fraction[3]) if fraction[2] else (fraction[4], fraction[5])
         return (sign * int(top), int(bottom), None) if int(bottom) else None
+    if mixed := _MIXED.fullmatch(text):
+        whole, top, bottom = int(mixed[2]), int(mixed[3] or mixed[5]), int(mixed[4] or mixed[6])
+        if 0 < top < bottom:
+            return (-1 if mixed[1] == "-" else 1) * (whole * bottom + top), bottom, None
     return None

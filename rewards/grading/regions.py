@@ -111,7 +111,10 @@ def _set_of_text(text: str) -> Any:
         builder = re.fullmatch(r"([a-zA-Z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.+)", inner)
         if builder:
             return _set(read(builder[2]))
-        return _set(read(text))
+        listed = read(text)
+        if isinstance(listed, Listing):
+            return _set(listed)
+        raise _NotASet
     if text[:1] in "([" and text[-1:] in ")]":
         parts = members(text)
         if len(parts) == 1 and text[0] == "(" and text[-1] == ")":
@@ -122,6 +125,8 @@ def _set_of_text(text: str) -> Any:
         low, high = values
         if not _is_less(low, high) and not (text[0] == "[" and text[-1] == "]" and equal_values(low, high)):
             raise _NotASet
+        if (text[0] == "[" and low.is_infinite) or (text[-1] == "]" and high.is_infinite):
+            raise _NotASet  # infinity belongs to no interval
         return Interval(low, high, text[0] == "(", text[-1] == ")")
     raise _NotASet
 

@@ -9,18 +9,11 @@ import re
 from dataclasses import dataclass
 
 from rewards.grading.normalise import closed
+from rewards.grading.units import Expression, quantity
+from rewards.grading.words import number_of_words
 
 DEEPEST = 12
 """Shapes nested deeper than this are read as expressions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A value: its formula, unit (None = none given) and whether a percent sign followed."""
-
-    formula: str
-    unit: str | None = None
-    percent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +47,27 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day that says which half of it is meant: `9:45 a.m.`, `5 PM`."""
+
+    hour: int
+    minute: int
+    half: str
+    """a or p"""
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
-    """Several answers. `kind`: bare (a comma list), set (braces), tuple (parentheses or brackets)."""
+    """Several answers. `kind`: bare (a comma list), either (joined by "or", or by a double sign), set (braces), tuple
+    (parentheses or brackets)."""
 
     items: tuple[Shape, ...]
     kind: str
+
+    @property
+    def loose(self) -> bool:
+        """True without any brackets."""
+        return self.kind in ("bare", "either")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,7 @@ class Matrix:
     factor: str = ""
 
 
-Shape = Expression | Word | Choice | Based | Ratio | Listing | Region | Relation | Conditions | Matrix
+Shape = Expression | Word | Choice | Based | Ratio | Clock | Listing | Region | Relation | Conditions | Matrix
 
 
 def squeeze(text: str) -> str:
@@ -109,7 +118,7 @@ _MATRIX = re.compile(
     r"(?P<factor>.{0,80}?)(?P<open>[\[(|]?)\s*\\begin\{(?P<env>[pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?(?P<body>.*?)\\end\{(?P=env)\}\s*[\])|]?",
     re.DOTALL,
 )
-_BASE = re.compile(r"([0-9A-Fa-f]+)_\s*\{?\s*(?:\\text\s*\{\s*)?(\d{1,2}|[a-z]{3,8})\s*\}?\s*\}?")
+_BASE = re.compile(r"\(?([0-9A-Fa-f]+)\)?_\s*\{?\s*(?:\\text\s*\{\s*)?(\d{1,2}|[a-z]{3,8})\s*\}?\s*\}?")
 _BASES = {
     n: str(i)
     for i, n in enumerate(
@@ -117,7 +126,8 @@ _BASES = {
     )
 } | {"sixteen": "16"}
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
-_MEMBER = re.compile(r"[a-zA-Z](?:\([a-zA-Z]\))?\s*\\in\s+(?=\\?[\[({\\])")
+_TO = re.compile(r"^(\d{1,9})\s*(?:\\text\s*\{\s*(?:is )?to\s*\}|(?:is )?to)\s*(\d{1,9})$")
+_MEMBER = re.compile(r"[a-zA-Z](?:\([a-zA-Z]\))?\s*\\in(?![a-zA-Z])\s*(?=\\?[\[({\\])")
 _FAMILY = re.compile(
     r"[,;(]?\s*(?:\\text\s*\{\s*(?:,|where|for|with|for (?:any|all|some|every)|and|is|where)?[^{}]*\}\s*)*\(?\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\^\+|_\+)?\)?(?:\\text\{[^{}]*\})?$"
 )
@@ -136,7 +146,9 @@ def read(text: str, depth: int = 0) -> Shape:
     if found := _choice(text):
         return found
     if word := _word(text):
-        return Expression(_NUMERALS[word.text.lower()]) if word.text.lower() in _NUMERALS else word
+        return _said_in_words(word)
+    if clock := _clock(text):
+        return clock
     if matrix := _matrix(text):
         return matrix
     if family := _FAMILY.search(text):
@@ -147,7 +159,8 @@ def read(text: str, depth: int = 0) -> Shape:
             return rest
     if r"\approx" in text:
         before, _, after = text.partition(r"\approx")
-        text = closed(after if re.fullmatch(r"\s*\\?[a-zA-Z]*\s*", before) else before)
+        named = re.fullmatch(r"\s*\\?[a-zA-Z]*\s*", before) and before.strip() not in (r"\pi", "e")
+        text = closed(after if named else before)
     if len(pieces := _pieces(text)) > 1:
         return _several(pieces, text, depth)
     if bracketed := _bracketed(text, depth):
@@ -157,11 +170,13 @@ def read(text: str, depth: int = 0) -> Shape:
     if relation := _relation(text):
         if not _has_sign(text):
             return relation
-        return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "bare")
+        return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
     if _has_sign(text):
-        return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "bare")
+        return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
     if based := _BASE.fullmatch(text):
-        return Based(based[1].upper().lstrip("0") or "0", _BASES.get(based[2], based[2]))
+        digits, base = based[1].upper().lstrip("0") or "0", _BASES.get(based[2], based[2])
+        return Expression(digits) if base == "10" and digits.isdigit() else Based(digits, base)
+    text = _TO.sub(r"\1:\2", text)
     if _RATIO.fullmatch(text) and "\\" not in text.replace(r"\frac", "").replace(r"\sqrt", ""):
         return Ratio(tuple(closed(part) for part in text.split(":")))
     return quantity(text)
@@ -192,30 +207,39 @@ def _choice(text: str) -> Choice | None:
     return None
 
 
-_NUMERALS = {
-    word: str(number)
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-        ]
-    )
+_SAID = {
+    **dict.fromkeys(("all real numbers", "all reals", "all real values", "real numbers", "the reals", "set of all real numbers"), r"\mathbb{R}"),
+    **dict.fromkeys(("empty set", "no solution", "no solutions"), r"\emptyset"),
+}  # fmt: skip
+_SAID_NUMBER = {
+    **dict.fromkeys(("infinity", "positive infinity", "plus infinity"), r"\infty"),
+    **dict.fromkeys(("negative infinity", "minus infinity"), r"-\infty"),
 }
+
+
+def _said_in_words(word: Word) -> Shape:
+    """What some words mean: a number, infinity, the real numbers, no solution, a letter of a multiple choice."""
+    said = word.text.lower()
+    if said in _SAID:
+        return Region(_SAID[said])
+    if said in _SAID_NUMBER:
+        return Expression(_SAID_NUMBER[said])
+    if chosen := re.fullmatch(r"(?:option|choice|answer)\s+([A-J])", word.text, re.IGNORECASE):
+        return Choice(chosen[1].upper())
+    number = number_of_words(said)
+    return word if number is None else Expression(str(number))
+
+
+_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s*(?:\\text\s*\{\s*([ap])\.?\s?m\.?\s*\}|([ap])\.?m\.?)", re.IGNORECASE)
+
+
+def _clock(text: str) -> Clock | None:
+    found = _CLOCK.fullmatch(text)
+    if not found or not 0 < int(found[1]) <= 12:
+        return None
+    return Clock(int(found[1]), int(found[2] or 0), (found[3] or found[4]).lower())
+
+
 _ORDINARY = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 
@@ -305,8 +329,9 @@ def _several(pieces: list[tuple[str, str]], text: str, depth: int) -> Shape:
         return Region(r"\cup ".join(piece for _, piece in pieces))
     flat: list[Shape] = []
     for item in items:  # `1\pm\sqrt5, -2`: the two of a double sign are two of the list
-        flat += item.items if isinstance(item, Listing) and item.kind == "bare" else [item]
-    return Listing(tuple(flat), "bare")
+        flat += item.items if isinstance(item, Listing) and item.loose else [item]
+    either = "or" in links or any(isinstance(i, Listing) and i.kind == "either" for i in items)
+    return Listing(tuple(flat), "either" if either else "bare")
 
 
 def _bracketed(text: str, depth: int) -> Shape | None:
@@ -338,7 +363,7 @@ def _items(inner: str, depth: int) -> tuple[Shape, ...]:
     items: list[Shape] = []
     for _, piece in _pieces(inner):
         item = read(piece, depth + 1)
-        items += item.items if isinstance(item, Listing) and item.kind == "bare" else [item]
+        items += item.items if isinstance(item, Listing) and item.loose else [item]
     return tuple(items)
 
 
@@ -409,10 +434,11 @@ def _both_signs(text: str) -> tuple[str, str]:
     return re.sub(r"^\+|(?<=[(={])\s*\+", "", upper), lower
 
 
+_SHORT = r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?"
 _NAME = re.compile(
-    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?"
-    r"|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}"
-    r"|\\frac\s*\{\s*d[^{}]{0,20}\}\s*\{\s*d[^{}]{0,20}\}"
+    _SHORT + r"|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}|\|[A-Z]{2}\|"
+    r"|\\frac\s*\{\s*d[^{}]{0,20}\}\s*\{\s*d[^{}]{0,20}\}|\\frac\s*\{\s*[A-Z]{2}\s*\}\s*\{\s*[A-Z]{2}\s*\}"
+    r"|(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)(?::(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)){1,3}"
 )
 
 
@@ -429,114 +455,3 @@ def is_name(text: str) -> bool:
 def name_key(text: str) -> str:
     """Names that look alike on paper: `A_{1}` and `A_1`, `B E A` and `BEA`."""
     return re.sub(r"[\s{}]", "", text)
-
-
-# ---- quantities
-
-_UNIT_WORDS = {
-    "m": "meter meters metre metres", "cm": "centimeter centimeters centimetre centimetres", "mm": "millimeter millimeters millimetre millimetres",
-    "km": "kilometer kilometers kilometre kilometres", "s": "second seconds sec secs", "min": "minute minutes mins", "h": "hour hours hr hrs",
-    "d": "day days", "week": "weeks", "month": "months", "yr": "year years yrs", "in": "inch inches", "ft": "foot feet", "yd": "yard yards",
-    "mi": "mile miles", "g": "gram grams", "kg": "kilogram kilograms", "mg": "milligram milligrams", "lb": "pound pounds lbs", "oz": "ounce ounces",
-    "L": "liter liters litre litres l", "mL": "milliliter milliliters ml", "gal": "gallon gallons", "$": "dollar dollars usd", "cent": "cents",
-    "deg": "degree degrees degs", "rad": "radian radians", "mi/h": "mph", "km/h": "kph kmh", "J": "joule joules", "N": "newton newtons", "W": "watt watts",
-    "V": "volt volts", "Hz": "hertz", "K": "kelvin kelvins", "erg": "ergs", "eV": "ev", "kJ": "", "pm": "", "nm": "", "mol": "mole moles",
-    "euro": "euros", "rs": "rupee rupees", "acre": "acres", "": "unit units",
-}  # fmt: skip
-_UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in [unit, *words.split()] if word}
-_PLAIN_UNITS = {w for w in _UNITS if len(w) > 1 and w not in ("in", "pm", "min", "rad", "rs", "unit", "units")} | {
-    "units",
-    "unit",
-}
-_TRAILING_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
-_DEGREES = re.compile(r"\^\\circ\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$")
-_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
-_PLAIN_TAIL = re.compile(r"(?<=[\d)}])(\s*)((?:[A-Za-z]+\.?)(?:[ /]+[A-Za-z]+\.?){0,4}(?:\^\{?-?\d\}?)?)$")
-
-
-def quantity(text: str) -> Expression:
-    """Formula, unit and percent sign apart."""
-    text = closed(text)
-    unit: str | None = None
-    if text.startswith(r"\$"):
-        text, unit = closed(text[2:]), "$"
-    elif text.endswith(r"\$"):
-        text, unit = closed(text[:-2]), "$"
-    if text.startswith(r"-\$"):
-        text, unit = "-" + closed(text[3:]), "$"
-    if text[:1] in "€£¥₹" and text[1:]:
-        text, unit = closed(text[1:]), text[0]
-    if text.endswith(r"\%"):
-        return Expression(closed(text[:-2]), unit, True)
-    degrees = _DEGREES.search(text)
-    if degrees and not _TRIGONOMETRY.search(text):
-        scale = degrees[1] or degrees[2]
-        return Expression(closed(text[: degrees.start()]), f"deg{scale or ''}^1")
-    if found := _unit_text(text):
-        return Expression(found[0], found[1] if found[1] is not None else unit)
-    tail = _PLAIN_TAIL.search(text)
-    if tail and not text[: tail.start()].endswith("^"):
-        words = re.findall(r"[A-Za-z]+", tail[2])
-        known = all(
-            w in _PLAIN_UNITS
-            or w.lower() in _PLAIN_UNITS
-            or w in ("per", "square", "cubic", "sq", "in", "min", "s", "h")
-            for w in words
-        )
-        counted = (
-            bool(tail[1]) and all(len(w) >= 3 for w in words if w != "of") and tail[2].isascii() and "/" not in tail[2]
-        )
-        if (known and any(len(w) > 1 for w in words)) or counted:
-            return Expression(closed(text[: tail.start()]), _unit(tail[2]))
-    return Expression(text, unit)
-
-
-def _unit_text(text: str) -> tuple[str, str | None] | None:
-    """A formula followed by nothing but `\\text{...}`, powers and strokes."""
-    text = re.sub(r"\^\s*\{\s*(-?\d+)\s*\}", r"^\1", text)
-    first = next((m for m in _TRAILING_TEXT.finditer(text) if m.start() > 0), None)
-    if first is None or text[: first.start()].rstrip()[-1:] in ("", "_", "^", "{", "+", "-", "=", "\\", "("):
-        return None
-    tail = text[first.start() :]
-    plain = _TRAILING_TEXT.sub(lambda m: f" {m[1]} ", tail)
-    if "{" in re.sub(r"[\^_]\s*\{[^{}]*\}", "", plain) or re.search(r"\\(?!cdot|times|mu)|[=<>]", plain):
-        return None
-    if re.search(r"\d", re.sub(r"\^\s*\{?\s*-?\d+\s*\}?", "", plain)):
-        return None
-    value = text[: first.start()].strip()
-    value = value[:-1] if value.endswith("/") else value
-    return closed(value), _unit(plain)
-
-
-def _unit(text: str) -> str | None:
-    """A unit in one spelling: `m/s`, `m s^{-1}` and `meters per second` → `m^1 s^-1`. None if nothing is left."""
-    text = re.sub(r"\\(?:cdot|times)|[*~.]", " ", text).replace(r"\mu", "u")
-    powers: dict[str, int] = {}
-    sign, next_power = 1, 1
-    for token in re.finditer(r"/|([A-Za-z$°]+)\s*(?:\^\s*\{?\s*(-?\d+)\s*\}?)?", text):
-        word = token[1]
-        if word is None or word.lower() == "per":
-            sign = -1
-            continue
-        if word.lower() in ("square", "sq", "squared", "cubic", "cubed"):
-            power = 2 if word.lower().startswith("sq") else 3
-            if word.lower().endswith("ed") and powers:
-                powers[next(reversed(powers))] *= power
-            else:
-                next_power = power
-            continue
-        if word.lower() in ("of", "the"):
-            continue
-        name = _UNITS.get(word, _UNITS.get(word.lower()) if len(word) > 2 else None)
-        if name is None:
-            name = word if len(word) <= 2 else word.lower().removesuffix("s")
-        for part, exponent in _parts(name):
-            powers[part] = powers.get(part, 0) + sign * exponent * next_power * int(token[2] or 1)
-        sign, next_power = 1, 1
-    powers = {k: v for k, v in powers.items() if v and k}
-    return " ".join(f"{k}^{v}" for k, v in sorted(powers.items())) or None
-
-
-def _parts(name: str) -> list[tuple[str, int]]:
-    over, _, under = name.partition("/")
-    return [(over, 1)] + ([(under, -1)] if under else [])

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from rewards.grading.normalise import LONGEST, plain_number
-from rewards.grading.shape import quantity
+from rewards.grading.units import quantity
 
 
 def is_zero(value: Any) -> bool:
@@ -95,6 +95,8 @@ def _parse(text: str) -> Any:
 
 
 DIGITS = 50
+HUGE = 1e10
+"""Beyond this a difference that matters may be small beside the numbers."""
 POINTS = 8
 
 
@@ -104,12 +106,17 @@ def equal_values(a: Any, b: Any) -> bool:
 
     if a == b:
         return True
+    difference = a - b
+    if difference.is_Rational and difference != 0:
+        return False
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     if not symbols:
         return _equal_constants(a, b)
     found = points(a, b, symbols)
     if len(found) >= 4:
-        return all(_close(x, y) for x, y in found)
+        if not all(_close(x, y, _within(a, b)) for x, y in found):
+            return False
+        return max(abs(x) for x, _ in found) < HUGE or _cancels(difference, dict.fromkeys(symbols, sympy.Integer(7)))
     if {str(s) for s in a.free_symbols} != {str(s) for s in b.free_symbols}:
         return False
     from math_verify import verify
@@ -130,14 +137,40 @@ def _equal_constants(a: Any, b: Any) -> bool:
             return False
         difference = sympy.simplify(a - b)
         return bool(difference == 0)
-    return _close(x, y)
+    if not _close(x, y, _within(a, b)):
+        return False
+    return max(abs(x), abs(y)) < HUGE or _cancels(a - b, {})
 
 
-def _close(x: Any, y: Any) -> bool:
+SAME = 1e-40
+"""Relative difference of two numbers, worked out to `DIGITS` digits, that are one ..."""
+ROUGH = 1e-25
+"""... and of two that hold a sum, product or integral without end, which are worked out less exactly."""
+
+
+def _close(x: Any, y: Any, within: float = SAME) -> bool:
     largest = max(abs(x), abs(y))
     if x == 0 or y == 0:
         return bool(largest < 1e-40)
-    return bool(abs(x - y) <= 1e-25 * largest)
+    return bool(abs(x - y) <= within * largest)
+
+
+def _cancels(difference: Any, point: dict[Any, Any]) -> bool:
+    """Whether a difference of huge numbers is nothing beside the terms that are left in it: `(h + x) - h` is x."""
+    import mpmath
+    import sympy
+
+    terms = [_number(_at(term, point)) for term in sympy.Add.make_args(difference)]
+    if None in terms:
+        return False
+    with mpmath.workdps(DIGITS + 10):
+        return bool(abs(sum(terms)) <= ROUGH * max(abs(term) for term in terms))
+
+
+def _within(*values: Any) -> float:
+    import sympy
+
+    return ROUGH if any(v.has(sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit) for v in values) else SAME
 
 
 def _number(value: Any) -> Any:
