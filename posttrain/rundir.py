@@ -30,15 +30,20 @@ from posttrain.errors import Alarm, Mistake
 from posttrain.lock import Held, Holder, Lock, holder
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part."""
+def write_atomic(path: Path, text: str, durable: bool = True) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part.
+
+    Args:
+        durable: wait until the disk has it, so that it survives the machine and not only this process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -55,8 +55,8 @@ class Boundary:
 
     # -- files ----------------------------------------------------------------------------------------------------------
 
-    def write(self, folder: Path, rank: int) -> None:
-        """Two files in `folder`; the second is written when the first is whole."""
+    def write(self, folder: Path, rank: int, durable: bool = True) -> None:
+        """Two files in `folder`; the second is written when the first is whole. `durable`: see `write_atomic`."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class Boundary:
             {k: v.detach().cpu().clone().contiguous() for k, v in self.tensors.items()}, tensors_of(folder, rank)
         )
         text = json.dumps({"format": FORMAT, "step": self.step, **self.plain})
-        write_atomic(plain_of(folder, rank), text)
+        write_atomic(plain_of(folder, rank), text, durable)
 
     @classmethod
     def read(cls, folder: Path, rank: int) -> Boundary:

@@ -3,7 +3,8 @@
 All processes hold the same weights, optimiser and schedule (sharded models are not saved in mid-step); what is a process's alone
 are its random streams and the rollouts that wait to be trained on. Those are small, and written to the run's folder at the end of
 every step, so that a process that is killed takes nothing with it but the step in flight. Two slots: a kill in mid-write
-leaves the one before whole.
+leaves the one before whole. (Killed between the change of the weights and this, it does take the step: the main process has gone
+on and has no way back. Then the last scheduled checkpoint counts.)
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Spare:
         if self.run.gone:
             return
         try:
-            boundary.write(self._slot(boundary.step % 2), self.rank)
+            boundary.write(self._slot(boundary.step % 2), self.rank, durable=False)
         except Exception as error:
             if checkpoints.disk_trouble(error) is None:
                 raise

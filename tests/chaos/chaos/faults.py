@@ -43,7 +43,7 @@ class Fault:
 REST = "seconds until the next step or the end; steps lost, rollouts lost, completions asked twice; the line"
 ON = "goes on; every prompt answered once by the policy of its step"
 ENDS = "ends with exit 3 and one line; the last step is kept"
-NAMED = "ends with exit 3 and one line that names it; the last step is kept"
+NAMED = "ends with exit 3 and one line that names it; the last step is kept, or the checkpoint of every second one"
 TAKEN = r"is taken out|went|no sign of life"
 
 FAULTS: tuple[Fault, ...] = (
@@ -184,7 +184,7 @@ FAULTS: tuple[Fault, ...] = (
         Rank(signal.SIGKILL),
         3,
         "process 1",
-        lost=1,
+        lost=2,
         short=True,
     ),
     Fault(
@@ -195,7 +195,7 @@ FAULTS: tuple[Fault, ...] = (
         Rank(signal.SIGSTOP, words=("watch.stall=8", "watch.deadline=15")),
         3,
         "process 1",
-        lost=1,
+        lost=2,
     ),
     Fault(
         "told to end",

@@ -342,7 +342,7 @@ class Rank:
 
     def ours(self, world: World) -> Result:
         folder = world.folder("ranks")
-        words = ("trainer.args.max_steps=100000", "trainer.args.per_device_train_batch_size=8", "checkpoints.every=1000",
+        words = ("trainer.args.max_steps=100000", "trainer.args.per_device_train_batch_size=8", "checkpoints.every=2",
                  *self.words)  # fmt: skip
         run = world.run(folder, *words, processes=2)
         if run.wait_step(4, 240) is None:
