@@ -175,7 +175,7 @@ def notes(problems: Sequence[Problem]) -> list[str]:
     merged = sum(int(p.columns.get("weight") or 1) > 1 for p in problems)
     if merged:
         found.append(
-            f"{merged} questions stand for near-duplicates; each counts once here (its weight is in the file)"
+            f"near-duplicates are merged in {merged} of the questions; each counts once here (its weight is in the file)"
         )
     return found
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,81 +12,6 @@ from posttrain.evaluation.building.endpoint import KEY, Endpoint, Failed
 from posttrain.evaluation.building.journal import Journal, Reply, Request
 
 SECRET = "sekret-0123456789"
-
-
-class Faulty:
-    """Answers each POST by `say(server, body)` → (status, headers, text); remembers what it was asked."""
-
-    def __init__(self, say, models=("m",)):
-        self.say, self.models = say, models
-        self.asked, self.keys, self.most, self.now = [], set(), 0, 0
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.reply(200, {}, json.dumps({"object": "list", "data": [{"id": m} for m in outer.models]}))
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.asked.append(body)
-                    outer.keys.add(self.headers["Authorization"])
-                    outer.now += 1
-                    outer.most = max(outer.most, outer.now)
-                try:
-                    answer = outer.say(outer, body)
-                finally:
-                    with outer.lock:
-                        outer.now -= 1
-                if answer is None:
-                    self.connection.close()
-                else:
-                    self.reply(*answer)
-
-            def reply(self, status, headers, text):
-                data = text.encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args): ...
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def stop(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def said(text="hello", **more):
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **more}
-    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-    return 200, {}, json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m-1", "choices": [choice], "usage": usage})  # fmt: skip
-
-
-@pytest.fixture
-def faulty(monkeypatch):
-    monkeypatch.delenv(KEY, raising=False)
-    made = []
-
-    def start(say, **more):
-        made.append(Faulty(say, **more))
-        return made[-1]
-
-    yield start
-    for server in made:
-        server.stop()
 
 
 def requests(n):
@@ -107,7 +30,7 @@ def test_answers_and_the_limit_on_what_is_under_way(faulty, monkeypatch):
 
     def say(server, body):
         time.sleep(0.02)
-        return said(body["messages"][0]["content"].upper())
+        return faulty.said(body["messages"][0]["content"].upper())
 
     server = faulty(say)
     outcomes = ask(server, 12, concurrency=3, temperature=0.5, max_tokens=7)
@@ -132,7 +55,7 @@ def test_answers_and_the_limit_on_what_is_under_way(faulty, monkeypatch):
     ids=["500", "503", "429", "408", "page", "empty", "null", "cut connection"],
 )
 def test_what_passes_is_asked_again_and_what_stays_is_counted(faulty, fault):
-    server = faulty(lambda server, body: said() if len(server.asked) > 2 else fault)
+    server = faulty(lambda server, body: faulty.said() if len(server.asked) > 2 else fault)
     (outcome,) = ask(server).values()
     assert isinstance(outcome, Reply)
     assert len(server.asked) == 3
@@ -147,7 +70,7 @@ def test_a_refused_request_is_not_asked_again_and_the_others_go_on(faulty):
     def say(server, body):
         if "chunk 1" in body["messages"][0]["content"]:
             return 400, {}, '{"error": {"message": "too long: 9000 tokens\\u001b[2J"}}'
-        return said()
+        return faulty.said()
 
     server = faulty(say)
     outcomes = ask(server, 3)
@@ -160,7 +83,7 @@ def test_the_other_name_of_the_token_limit(faulty):
     def say(server, body):
         if "max_tokens" in body:
             return 400, {}, '{"error": {"message": "Unsupported parameter; use max_completion_tokens"}}'
-        return said()
+        return faulty.said()
 
     server = faulty(say)
     outcomes = ask(server, 2, concurrency=1)
@@ -169,7 +92,7 @@ def test_the_other_name_of_the_token_limit(faulty):
 
 
 def test_a_slow_one_runs_out_of_time(faulty):
-    server = faulty(lambda server, body: time.sleep(1) or said())
+    server = faulty(lambda server, body: time.sleep(1) or faulty.said())
     outcomes = ask(server, 2, timeout=0.2, retries=0)
     assert {one.reason for one in outcomes.values()} == {"timeout"}
 
@@ -187,14 +110,14 @@ def test_a_refused_key_ends_the_build_and_is_not_shown(faulty, monkeypatch, stat
 
 def test_an_endpoint_that_repeats_the_key(faulty, monkeypatch):
     monkeypatch.setenv(KEY, SECRET)
-    server = faulty(lambda server, body: said(f"your key is {SECRET}"))
+    server = faulty(lambda server, body: faulty.said(f"your key is {SECRET}"))
     assert SECRET not in ask(server)["d#0"].text
 
 
 def test_the_key_may_be_in_a_file(faulty, monkeypatch, tmp_path):
     (tmp_path / "key").write_text(SECRET + "\n")
     monkeypatch.setenv(f"{KEY}_FILE", str(tmp_path / "key"))
-    server = faulty(lambda server, body: said())
+    server = faulty(lambda server, body: faulty.said())
     ask(server)
     assert server.keys == {f"Bearer {SECRET}"}
     monkeypatch.setenv(f"{KEY}_FILE", str(tmp_path / "missing"))
@@ -218,7 +141,7 @@ def test_nobody_there_ends_the_build(faulty):
 
 @pytest.mark.parametrize("models", [(), ("a", "b")])
 def test_a_model_must_be_chosen_where_there_is_not_one(faulty, models):
-    server = faulty(lambda server, body: said(), models=models)
+    server = faulty(lambda server, body: faulty.said(), models=models)
     with pytest.raises(Mistake, match="--model-name"):
         ask(server)
     assert isinstance(ask(server, model="a")["d#0"], Reply)

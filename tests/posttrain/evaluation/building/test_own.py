@@ -120,7 +120,7 @@ def test_words_and_the_note_that_says_how(tmp_path):
     words, writer, weight = task.notes([problem, other])
     assert words.startswith("1 of 2 answers are words")
     assert "writer-7b" in writer
-    assert weight.startswith("1 questions stand for near-duplicates")
+    assert weight.startswith("near-duplicates are merged in 1 of the questions")
     mixed = task.judge([problem, other, problem], [r"\boxed{Ann Lee}", r"\boxed{2022}", r"\boxed{Bo}"])
     assert [v.verdict.value for v in mixed] == ["RIGHT", "RIGHT", "WRONG"]
 
