@@ -277,6 +277,22 @@ METRICS: dict[str, Metric] = {
     "time/other": Metric(
         "Time in no other phase", "wall seconds of an optimiser step − Σ of the named phases", "s", "down"
     ),
+    # -- adaptive evaluations (`evaluation.*.adaptive`), lines of the phase `evaluation`: before (step 0), every so many steps, after
+    "adaptive/<benchmark>/ability": Metric(
+        "Ability on a benchmark, from items chosen for the policy",
+        "posterior mode under the item bank and N(0, 1), in standard deviations of the bank's models; 0 = their mean",
+        better="up",
+    ),
+    "adaptive/<benchmark>/se": Metric(
+        "Standard error of that ability", "1 ÷ √(Σ information of the asked items + 1)", better="down"
+    ),
+    "adaptive/<benchmark>/items": Metric("Items asked for it", "number of items, each asked `samples` times"),
+    "adaptive/<benchmark>/accuracy": Metric(
+        "Accuracy over the whole bank that it speaks for",
+        "(right among the asked + Σ chance of the others) ÷ items of the bank",
+        "share",
+        "up",
+    ),
     # -- the end of a run, and of an evaluation pass over held-out rows
     "train_runtime": Metric("Length of the training loop", "wall seconds", "s"),
     "train_samples_per_second": Metric("Throughput over the run", "samples ÷ seconds of the loop", "1/s", "up"),

@@ -16,6 +16,7 @@ from posttrain import plan as planning
 from posttrain.data import load_rows
 from posttrain.errors import Mistake
 from posttrain.evaluation import BENCHMARKS
+from posttrain.evaluation.adaptive import entry
 from posttrain.imports import Use, resolve_path
 from posttrain.recipe import Recipe
 from posttrain.recipe.check import check
@@ -42,7 +43,7 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     console.print(escape(text.rstrip()), highlight=False)
     if shape_only:
         return
-    check(recipe, assemble.trainer_class(recipe).Config, loaded, benchmarks=BENCHMARKS)
+    check(recipe, assemble.trainer_class(recipe).Config, loaded, benchmarks=BENCHMARKS, bank=entry.check_bank)
     tokenizer = models.load_tokenizer(recipe.model)
     rows, counts = assemble.rows(recipe, recipe.data.train, tokenizer, "data.train")
     assemble.rewards_fit(recipe, rows.column_names)

@@ -60,7 +60,8 @@ _PLUGGED_IN = (
     "evaluation.*.benchmark",
     "model.name",
 )
-_PATHS = ("model.name", "model.chat_template", "adapter.start_from", "data.*.path", "evaluation.*.path")
+_PATHS = ("model.name", "model.chat_template", "adapter.start_from", "data.*.path", "evaluation.*.path",
+          "evaluation.*.adaptive.bank")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import evaluate, find_benchmark
+from posttrain.evaluation.adaptive.entry import metrics_line
+from posttrain.evaluation.adaptive.loop import Rule
+from posttrain.evaluation.adaptive.run import evaluate_adaptive
+from posttrain.evaluation.results import Result
 from posttrain.recipe import Recipe
 from posttrain.recipe.schema import Evaluation
-from posttrain.rundir import RunDir
+from posttrain.rundir import RunDir, append_line, read_lines
 from posttrain.trainers.log import Every
 from posttrain.trainers.parts import Parts
 from rollouts.records import Sampling
@@ -47,18 +52,26 @@ class Schedule:
         self._refuse_sharded(accelerator)
         there = [(self.run.evaluation(when, self.benchmarks[index].name) / "result.json").exists()]
         broadcast_object_list(there)
-        if there[0]:
-            return  # an earlier launch of this run was here
+        if there[0]:  # an earlier launch of this run was here
+            if accelerator.is_main_process:
+                self._note(index, when)
+            return
         self.parts.follower.follow(self.trainer)
         with self.parts.timer("other"):
             if accelerator.is_main_process:
                 self._work(self.recipe.evaluation[index], self.benchmarks[index], when)
+                self._note(index, when)
             accelerator.wait_for_everyone()
 
     def _work(self, entry: Evaluation, benchmark: Any, when: str) -> None:
         recipe = self.recipe
         engine = recipe.rollouts.engine
-        evaluate(
+        chosen = entry.adaptive
+        ask: Any = evaluate
+        if chosen is not None:
+            rule = Rule(items=chosen.items, batch=chosen.batch, se=chosen.se)
+            ask = partial(evaluate_adaptive, bank=chosen.bank, rule=rule)
+        ask(
             benchmark,
             self.parts.engine,
             self.parts.tokenizer,
@@ -79,6 +92,21 @@ class Schedule:
             when=when,
             template_args=recipe.model.template_args,
         )
+
+    def _note(self, index: int, when: str) -> None:
+        """See that the ability of an adaptive evaluation is in `metrics.jsonl`. (A launch that goes on may have cut the line
+        and kept the result: lines after a boundary are taken back, evaluations of its step are not.)"""
+        if self.recipe.evaluation[index].adaptive is None:
+            return
+        name = self.benchmarks[index].name
+        found = Result.read(self.run.evaluation(when, name)).adaptive
+        if found is None:
+            return
+        step = {"before": 0, "after": self.trainer.state.global_step}.get(when)
+        line = metrics_line(name, int(when.removeprefix("step-")) if step is None else step, found)
+        key = f"adaptive/{name}/ability"
+        if not any(r.get("step") == line["step"] and key in r for r in read_lines(self.run.metrics)):
+            append_line(self.run.metrics, line)
 
     def _refuse_sharded(self, accelerator: Any) -> None:
         """One process alone cannot use a module that is spread over all of them."""

@@ -109,6 +109,11 @@ def reaches(recipe: Recipe) -> Iterator[Named]:
         ("adapter.start_from", recipe.adapter.start_from if recipe.adapter else None),
         *((f"data.{n}.path", s.path) for n, s in (("train", recipe.data.train), ("eval", recipe.data.eval)) if s),
         *((f"evaluation.{i}.path", one.path) for i, one in enumerate(recipe.evaluation)),
+        *(
+            (f"evaluation.{i}.adaptive.bank", one.adaptive.bank)
+            for i, one in enumerate(recipe.evaluation)
+            if one.adaptive
+        ),
     ):
         if path is not None:
             there = _exists(path)

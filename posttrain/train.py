@@ -48,12 +48,13 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
 
     from posttrain import assemble, bookkeeping, preflight
     from posttrain.evaluation import BENCHMARKS
+    from posttrain.evaluation.adaptive import entry
     from posttrain.recipe.check import check
     from posttrain.schedule import Schedule
     from posttrain.trainers.state import keeping
 
     kind = assemble.trainer_class(recipe)
-    check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS)
+    check(recipe, kind.Config, loaded, benchmarks=BENCHMARKS, bank=entry.check_bank)
     claimed = bookkeeping.claim(world, loaded, launch)
     run = claimed.run
     watch.know(run=run)

@@ -20,7 +20,7 @@ from posttrain.recipe.hints import is_list, is_number, mismatch
 from posttrain.recipe.homes import HOMES, config_class
 from posttrain.recipe.reading import MOST_MISTAKES, Loaded
 from posttrain.recipe.rules import name_of, truncated_with_correction
-from posttrain.recipe.schema import Recipe, Source, Use
+from posttrain.recipe.schema import Evaluation, Recipe, Source, Use
 from posttrain.recipe.text import Path, dotted, show
 from rollouts.engines import ENGINES
 from rollouts.engines.adapters import changes_base, obstacle
@@ -40,6 +40,7 @@ def check(
     loaded: Loaded | None = None,
     *,
     benchmarks: Collection[str] = (),
+    bank: Callable[[Evaluation], None] | None = None,
     code: bool = True,
 ) -> None:
     """Check what can be checked without data, a model or a device.
@@ -49,6 +50,7 @@ def check(
         config: the configuration class of its trainer; absent = found by `trainer.algorithm`.
         loaded: gives file and line to messages.
         benchmarks: the known short names of benchmarks; empty = not checked.
+        bank: raises `Mistake` if the item bank of an adaptive evaluation does not fit it; absent = not checked.
         code: False = import nothing that the recipe names but our own modules; what needs more is not checked.
 
     Raises:
@@ -62,6 +64,7 @@ def check(
         *_served(recipe),
         *_plugged_in(recipe, code),
         *_benchmarks(recipe, benchmarks, code),
+        *_banks(recipe, bank),
     ]
     if wrong:
         lines = [loaded.line(path, text) if loaded else f"{dotted(path)}: {text}" for path, text in wrong]
@@ -352,6 +355,15 @@ def _custom_engine(recipe: Recipe) -> Found:
         return
     if getattr(engine, "same_numerics", True) is False:
         yield from truncated_with_correction(recipe)
+
+
+def _banks(recipe: Recipe, fits: Callable[[Evaluation], None] | None) -> Found:
+    for i, one in enumerate(recipe.evaluation):
+        if one.adaptive is not None and fits is not None:
+            try:
+                fits(one)
+            except Mistake as wrong:
+                yield ("evaluation", i, "adaptive", "bank"), str(wrong)
 
 
 def _benchmarks(recipe: Recipe, known: Collection[str], code: bool) -> Found:

@@ -373,6 +373,11 @@ def _places(values: dict[str, Any]) -> Iterator[tuple[Keys, Any, str]]:
             (("evaluation", i), one, "path")
             for i, one in enumerate(evaluation if isinstance(evaluation, list) else [])
         ),
+        *(
+            (("evaluation", i, "adaptive"), one.get("adaptive"), "bank")
+            for i, one in enumerate(evaluation if isinstance(evaluation, list) else [])
+            if isinstance(one, dict)
+        ),
     ):
         if isinstance(holder, dict) and isinstance(holder.get(key), str):
             yield (*path, key), holder, key

@@ -176,6 +176,11 @@ def _evaluation(recipe: Recipe) -> Found:
                 ("evaluation", i, "samples"),
                 f"{one.samples} samples at temperature 0 would all be equal; set evaluation.{i}.temperature, or samples: 1",
             )
+        if one.adaptive is not None and one.adaptive.batch > one.adaptive.items:
+            yield (
+                ("evaluation", i, "adaptive", "batch"),
+                f"{one.adaptive.batch} items at once are more than all {one.adaptive.items}; set a smaller one",
+            )
         if not (one.before or one.after or one.every):
             yield ("evaluation", i), "never due: before and after are false and every is not given; leave it out"
         if one.benchmark in seen:

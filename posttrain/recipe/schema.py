@@ -179,6 +179,19 @@ class Trainer(Strict):
     """Fields of the TRL configuration class of that trainer, checked against it one by one."""
 
 
+class Adaptive(Strict):
+    """Items chosen for the model that is judged, from a bank (`posttrain irt fit`); the result is an ability with its error."""
+
+    bank: str
+    """Item bank of the benchmark, a file. Relative to the working directory."""
+    items: Positive = 50
+    """At most so many items."""
+    batch: Positive = 10
+    """Items asked at once, chosen by what they would say about the ability as it is estimated before them."""
+    se: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """Stop once the ability's standard error is below this (1 = the spread of the models that the bank was made from). Curves should not mix budgets: leave it out to ask `items` at every step."""
+
+
 class Evaluation(Strict):
     benchmark: str
     """Short name (`gsm8k`, `math500`, `arithmetic`, ...) or import path of a benchmark."""
@@ -200,6 +213,8 @@ class Evaluation(Strict):
     """Evaluate the trained policy."""
     every: Positive | None = None
     """Also every so many optimiser steps."""
+    adaptive: Adaptive | None = None
+    """Ask the items of a bank that say most about the policy instead of all problems. Absent = all."""
 
 
 class Checkpoints(Strict):

@@ -57,6 +57,8 @@ def evaluate_adaptive(
     shots_from: str | None = None,
     device: str | None = None,
     flops_per_byte: float | None = None,
+    chunk: int | None = None,
+    until_interval: float | None = None,
 ) -> Result:
     """Ask the items of a bank that say most about this model's ability, and write `samples.jsonl` and `result.json`.
 
@@ -87,6 +89,8 @@ def evaluate_adaptive(
         EngineError: from the engine; samples made so far are kept.
     """
     started = time.monotonic()
+    if until_interval is not None:
+        raise Mistake("until_interval: is for random order; an adaptive evaluation stops by its ability's error (se)")
     if isinstance(benchmark, str):
         benchmark = find_benchmark(benchmark)
     sampling = sampling or Sampling(temperature=0.0)
@@ -106,7 +110,7 @@ def evaluate_adaptive(
         if show:
             print_adaptive(finished)
         return finished
-    source = _Source(asking, known, samples, digest, folder)
+    source = _Source(asking, known, samples, digest, folder, chunk or full.CHUNK)
     session = Session(known.a, known.b, rule, known.bank.prior, known.bank.start)
 
     def tell(_: Any) -> str:
@@ -190,11 +194,12 @@ def load_pool(
 class _Source:
     """Samples of items: those on disk first, the engine for what is missing."""
 
-    def __init__(self, asking: Asking, known: Pool, samples: int, digest: str, folder: Path):
+    def __init__(self, asking: Asking, known: Pool, samples: int, digest: str, folder: Path, chunk: int):
         self.asking = asking
         self.known = known
         self.samples = samples
         self.digest = digest
+        self.chunk = chunk
         self.file = folder / SAMPLES
         self.have: dict[tuple[str, int], Line] = {
             (line["item_id"], line["sample"]): line for line in full.resume(folder, digest)
@@ -207,8 +212,8 @@ class _Source:
         """Make sure that all samples of these items are there."""
         wanted = [(self.known.problems[i], j) for i in items for j in range(self.samples)]
         todo = [(p, j) for p, j in wanted if (p.item_id, j) not in self.have]
-        for start in range(0, len(todo), full.CHUNK):
-            for line in self.asking.ask(todo[start : start + full.CHUNK], self.digest):
+        for start in range(0, len(todo), self.chunk):
+            for line in self.asking.ask(todo[start : start + self.chunk], self.digest):
                 append_line(self.file, line)
                 self.have[line["item_id"], line["sample"]] = line
                 pulse.beat()
