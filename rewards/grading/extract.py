@@ -147,8 +147,13 @@ _MATH = re.compile(r"\$\$([^$]{1,300})\$\$|\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}
 _LOOSE = re.compile(r"[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
 
 
+_ENDED = re.compile(r"(?:<\|[a-z_]{1,20}\|>(?:user|assistant)?\s*)+$")
+"""Marks of a chat template that a model wrote out at the end."""
+_DISPLAY = re.compile(r"(\$\$|\\\[)\s*([^$\n]{1,300}?)\s*(\$\$|\\\])")
+
+
 def _without_box(text: str) -> Found | None:
-    tail = text[-TAIL:].rstrip()
+    tail = _DISPLAY.sub(r"\1\2\3", _ENDED.sub("", text[-TAIL:].rstrip()))
     if not tail:
         return None
     if hashes := _HASHES.search(tail):

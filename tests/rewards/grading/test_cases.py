@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rewards.grading import grade_many
+from rewards.grading.extract import extract
 
 HERE = Path(__file__).parent
 KINDS = {
@@ -47,3 +48,21 @@ def test_own_cases_have_every_kind_in_both_directions(own_cases):
     assert all(either[kind, True] >= 3 and either[kind, False] >= 3 for kind in KINDS)
     pairs = [(c["gold"], c["prediction"]) for c in own_cases]
     assert len(pairs) == len(set(pairs))
+
+
+def test_math_verifys_own_cases():
+    """Theirs through `grade`: only where the file says why is our verdict another. Golds in prose are read as answers are."""
+    head, *cases = [json.loads(line) for line in (HERE / "math_verify.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert "Apache-2.0" in head["licence"]
+    assert len(cases) == 269
+
+    def gold(text):
+        found = extract(text)
+        return text if found is None else found.answer
+
+    verdicts = grade_many([(gold(c["gold"]), c["prediction"]) for c in cases], timeout=30.0)
+    other = [c["test"] for c, v in zip(cases, verdicts, strict=True) if v.right != c["expected"]]
+    assert other == [c["test"] for c in cases if "exception" in c]
+    print(f"{len(cases)} cases of Math-Verify: {len(other)} exceptions")
+    accepted = [c["test"] for c, v in zip(cases, verdicts, strict=True) if v.right and not c["expected"]]
+    assert accepted == ["test_all.py::test_set_rel_assymetry[3]"]  # an interval and the inequality that says it
