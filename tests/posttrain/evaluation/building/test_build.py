@@ -301,6 +301,36 @@ def test_build_and_evaluate_by_the_commands(documents, tmp_path, tiny, faulty, c
     assert {one["gold"] for one in samples} == {"2022", "412", "Ann Lee", "2,140", "C"}
 
 
+def test_an_endpoint_that_goes_away_and_comes_back(documents, tmp_path, faulty, capsys):
+    """What was answered before is not asked again, and the benchmark is the one of an unbroken build."""
+    whole = tmp_path / "whole.jsonl"
+    command = ["benchmark", "build", str(documents), "--concurrency", "1", "--retries", "0", "--model"]
+    command_b = ["--chunk-tokens", "20", "--chunk-overlap", "4", "--model-name", "writer-7b", "--out"]
+
+    def say(server, body):
+        said = body["messages"][1]["content"]
+        kind = CHOICE if CHOICE in said else OPEN
+        return faulty.said(
+            next((text for (name, k), text in RECORDED.items() if name in said and k == kind), "nothing")
+        )
+
+    steady = faulty(say)
+    assert main([*command, steady.url, *command_b, str(whole)]) == 0
+    assert len(steady.asked) > 6
+    out = tmp_path / "own.jsonl"
+    dying = faulty(lambda server, body: say(server, body) if len(server.asked) <= 2 else None)
+    assert main([*command, dying.url, *command_b, str(out)]) == 3
+    assert "what was answered is kept" in capsys.readouterr().err
+    assert not out.exists()
+    assert len(rows_of(Files(out).journal)) == 2
+    back = faulty(say)
+    assert main([*command, back.url, *command_b, str(out)]) == 0
+    answered = [json.dumps(b["messages"]) for b in dying.asked[:2]]
+    assert len(back.asked) == len(steady.asked) - 2
+    assert not {json.dumps(b["messages"]) for b in back.asked} & set(answered)
+    assert out.read_text() == whole.read_text()
+
+
 def test_a_changed_file_is_another_benchmark(documents, tmp_path, scripted, tokenizer):
     from posttrain.evaluation import evaluate
 
@@ -417,11 +447,11 @@ def test_a_real_vllm_server_writes_nonsense_and_nothing_crashes(documents, tmp_p
         assert {one["model"] for one in journal} == {report["writer"]["model"]} == {"nonsense"}
         assert all(one["completion_tokens"] <= 24 for one in journal)
         # A prompt that is too long is the server's refusal, counted; the key, refused, ends it.
-        assert main([*build_it[:4], *build_it[4:6], "--out", str(tmp_path / "b.jsonl"), "--max-tokens", "4000"]) == 2
+        assert main([*build_it[:5], "--out", str(tmp_path / "b.jsonl"), "--max-tokens", "4000"]) == 2
         failed = json.loads(Files(tmp_path / "b.jsonl").report.read_text())["report"]["failed"]
         assert failed == {"refused (HTTP 400)": 4}
         monkeypatch.setenv("POSTTRAIN_WRITER_KEY", "another-key")
-        assert main([*build_it[:6], "--out", str(tmp_path / "c.jsonl")]) == 2
+        assert main([*build_it[:5], "--out", str(tmp_path / "c.jsonl")]) == 2
     finally:
         os.killpg(server.pid, 9)
         server.wait()
