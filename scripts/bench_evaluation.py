@@ -6,6 +6,8 @@
 process on the same pairs. Ratios are paired over repeats, whose order alternates, with a t interval of their logarithms.
 Every repeat is asked afresh: what the grader remembers of earlier comparisons is forgotten before it.
 
+`harness`: wall time of the whole command against lm-evaluation-harness (see `bench_harness.py`).
+
 A section is a function here that takes the parsed arguments; each writes `scripts/results/bench_evaluation_SECTION.json`.
 """
 
@@ -25,7 +27,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import bench_harness  # noqa: E402
 
 Pair = tuple[str, str]
 
@@ -157,6 +161,7 @@ def main(words: list[str]) -> int:
     )
     section.add_argument("--repeats", type=int, default=5)
     section.set_defaults(run=grader)
+    bench_harness.add(sections.add_parser("harness", help="wall time against lm-evaluation-harness"))
     arguments = parser.parse_args(words)
     return arguments.run(arguments)
 
