@@ -118,10 +118,20 @@ def parser() -> argparse.ArgumentParser:
                           help="where samples and result go; the same folder again goes on where it was cut off "
                           "(default: a new one under evaluations/)")  # fmt: skip
 
-    compare = _verb(verbs, "compare", compare_command, "paired test of two evaluations of one benchmark")
-    compare.add_argument("a", help="folder or result.json of the first")
-    compare.add_argument("b", help="folder or result.json of the second")
+    compare = _verb(
+        verbs, "compare", compare_command, "paired tests of evaluations against a baseline: better, worse or neither"
+    )
+    compare.add_argument("baseline", metavar="A",
+                         help="an evaluation's folder, a run's (its last evaluation of each benchmark), or a file of "
+                         "lm-evaluation-harness (samples_*.jsonl) or lighteval (details_*.parquet); several training runs of "
+                         "one recipe: A1,A2,A3 or NAME=A1,A2,A3")  # fmt: skip
+    compare.add_argument(
+        "others", nargs="+", metavar="B", help="likewise; each is compared with A on every benchmark that both have"
+    )
     compare.add_argument("--anyway", action="store_true", help="although prompts, grader or problems differ")
+    compare.add_argument(
+        "--out", metavar="PATH", help="folder or .json file for comparison.json (default: with the last B)"
+    )
 
     irt = _verb(verbs, "irt", None, "item banks for adaptive evaluation")
     fit = _verb(irt.add_subparsers(required=True, metavar="VERB"), "fit", irt_fit_command,
@@ -303,7 +313,7 @@ def _adaptive(options: argparse.Namespace) -> dict[str, Any]:
 def compare_command(options: argparse.Namespace) -> None:
     from posttrain.evaluation.run import compare_command as compare
 
-    compare(options.a, options.b, anyway=options.anyway)
+    compare(options.baseline, *options.others, anyway=options.anyway, out=options.out)
 
 
 def irt_fit_command(options: argparse.Namespace) -> None:

@@ -48,6 +48,8 @@ class Comparison:
     verdict: str
     """`better`, `worse` or `not distinguishable`."""
     notes: list[str] = field(default_factory=list)
+    k: int = 1
+    """Samples a problem, on the side that has more."""
     runs_a: int = 1
     """Training runs on each side, ..."""
     runs_b: int = 1
@@ -142,6 +144,7 @@ def of_arms(
         "test": f"t over training runs and problems, {found.df:.3g} degrees of freedom",
         "method": f"t, {len(a)} and {len(b)} training runs",
         "smallest": smallest_difference(found.se, len(items), k * max(len(a), len(b)), df=found.df),
+        "k": k * max(len(a), len(b)),
         "df": found.df,
         "verdict": verdict(found.p, found.low, found.high),
     }

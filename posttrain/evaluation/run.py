@@ -8,10 +8,10 @@ from typing import Any
 
 from posttrain.evaluation.adaptive.loop import Rule
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
-from posttrain.evaluation.compare import Comparison, compare
+from posttrain.evaluation.comparisons import Comparisons, compare_all, write
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.sampling import evaluate
-from posttrain.evaluation.tables import print_comparison
+from posttrain.evaluation.tables import print_comparisons
 from rollouts.records import Engine, Sampling
 
 
@@ -84,13 +84,18 @@ def evaluate_command(
             serving.close()
 
 
-def compare_command(a: str | Path, b: str | Path, *, anyway: bool = False, quiet: bool = False) -> Comparison:
-    """Compare the evaluation in folder `b` with the one in `a`, and print it.
+def compare_command(
+    *places: str | Path, anyway: bool = False, out: str | Path | None = None, quiet: bool = False
+) -> Comparisons:
+    """Compare what is at each of the places (`places.read_arm`) with what is at the first, print it and write `comparison.json`.
+
+    Args:
+        out: folder or .json file; absent = with the last of the places.
 
     Raises:
-        Mistake: as `compare.compare`.
+        Mistake: as `comparisons.compare_all` and `comparisons.write`.
     """
-    found = compare(a, b, anyway=anyway)
+    found = write(compare_all(places, anyway=anyway), out)
     if not quiet:
-        print_comparison(found)
+        print_comparisons(found)
     return found

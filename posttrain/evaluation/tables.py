@@ -7,6 +7,7 @@ from typing import Any
 
 from posttrain import terminal
 from posttrain.evaluation.compare import Comparison
+from posttrain.evaluation.comparisons import Comparisons, in_words
 from posttrain.evaluation.results import Result
 
 
@@ -109,6 +110,42 @@ def print_comparison(found: Comparison) -> None:
     console.print(table)
     for note in found.notes:
         console.print(_plain(f"note: {note}"))
+
+
+def print_comparisons(found: Comparisons) -> None:
+    """One comparison in full, several as a table with a verdict a row; on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if len(found.found) == 1:
+        print_comparison(found.found[0][1])
+    else:
+        for arm in found.arms[1:]:
+            mine = [one for other, one in found.found if other is arm]
+            title = _plain(f"A: {found.arms[0].name}") + "\n" + _plain(f"B: {arm.name}")
+            table = Table(title=title, title_justify="left", box=box.SIMPLE, show_lines=True)
+            for name in ("benchmark", "A → B", "B - A, points", "p, Holm", "B is"):
+                table.add_column(name, no_wrap=name != "benchmark", min_width=11 if name == "benchmark" else None)
+            for one in mine:
+                p = one.p if one.p_holm is None else one.p_holm
+                table.add_row(
+                    _plain(one.benchmark) + f"\nn = {one.n:,}",
+                    f"{one.value_a:.1%}\n→ {one.value_b:.1%}",
+                    f"{one.difference * 100:+.1f}\n{bounds(one.low, one.high)}",
+                    "unknown" if p is None else f"{p:.2g}",
+                    in_words(one).replace(": ", "\n"),
+                )
+            console.print(table)
+        for note in dict.fromkeys(f"{arm.name}, {one.benchmark}: {n}" for arm, one in found.found for n in one.notes):
+            console.print(_plain(f"note: {note}"))
+        if found.tests > 1:
+            console.print(f"p and verdicts are corrected for {found.tests} comparisons (Holm); intervals are not")
+    for note in found.notes:
+        console.print(_plain(f"note: {note}"))
+    if found.file is not None:
+        console.print(_plain(f"written to {found.file}"))
 
 
 def _plain(text: str) -> Any:

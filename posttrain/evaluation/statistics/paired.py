@@ -139,6 +139,7 @@ def paired(
         "worse": worse,
         "smallest": smallest_difference(se, m, k) if se is not None else None,
         "verdict": verdict(p, low, high),
+        "k": k,
     }
 
 

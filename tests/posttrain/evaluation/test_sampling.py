@@ -311,7 +311,7 @@ def test_tables(scripted, tokenizer, tmp_path, capsys):
         assert word in said
     assert f"{a.accuracy['value'] * 100:.1f}%" in said
     assert b.accuracy["value"] == 1.0
-    found = compare_command(tmp_path / "a", tmp_path / "b")
+    ((_, found),) = compare_command(tmp_path / "a", tmp_path / "b").found
     said = capsys.readouterr().out
     for word in ("paired", "B - A", "verdict", "could have seen", found.verdict):
         assert word in said
