@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,20 @@ METRICS = (
 """In this order, by name or the beginning of it (`avg@n:n=4`); other metrics of a file are left alone."""
 _DATED = re.compile(r"(?:samples|details)_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\w.-]+)")
 _NOT_METRICS = frozenset(
-    ["doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash", "prompt"]
+    [
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "filter",
+        "metrics",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+        "prompt",
+    ]
 )
 
 
@@ -76,6 +89,8 @@ def read(file: Path) -> list[Foreign]:
     rows = list(read_file(file))
     if not rows:
         raise Mistake(f"{file}: no rows")
+    if deep := next((row for row in rows if too_deep(dict(row))), None):
+        raise Mistake(f"{deep.where}: nested too deep to be an evaluation's")
     return _lighteval(file, rows) if file.suffix == ".parquet" else _lm_eval(file, rows)
 
 
@@ -94,8 +109,8 @@ def _lm_eval(file: Path, rows: Sequence[Fields]) -> list[Foreign]:
         metric = _metric(file, [_scores(row, row.get("metrics")) for row in found])
         problems = [
             {
-                "id": row.get("doc_hash") or _digest(json.dumps(row["doc"], sort_keys=True, default=str)),
-                "prompt": row.get("prompt_hash") or _digest(str(row.get("arguments"))),
+                "id": _text(row.get("doc_hash")) or _digest(json.dumps(row["doc"], sort_keys=True, default=str)),
+                "prompt": _text(row.get("prompt_hash")) or _digest(str(row.get("arguments"))),
                 "gold": str(row["target"]),
                 "score": _scores(row, row.get("metrics"))[metric],
             }
@@ -206,7 +221,7 @@ def _scores(row: Fields, names: Any, values: Any = None) -> dict[str, float]:
     if not isinstance(source, dict):
         raise Mistake(f"{row.where}: its metrics should be an object, not {type(source).__name__}")
     listed = names if isinstance(names, list) else [name for name in source if name not in _NOT_METRICS]
-    found = {str(name): _number(source.get(name)) for name in listed}
+    found = {name: _number(source.get(name)) for name in listed if isinstance(name, str)}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -271,5 +286,9 @@ def _gold(doc: Mapping[str, Any]) -> Any:
     )
 
 
-def _digest(text: str | Iterable[str]) -> str:
-    return hashlib.blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from posttrain.cli import main
 from posttrain.errors import Mistake
@@ -150,3 +152,53 @@ def test_what_cannot_be_read_is_one_line(tmp_path, text, said):
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert main(["compare", str(file), str(file)]) == 2
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=6)
+values = st.recursive(
+    leaves, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=4), x, max_size=3), max_leaves=5
+)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("any")
+
+
+@quick
+@example("metrics", [["acc"], {}, "acc"])
+@example("doc", [10**400])
+@given(st.sampled_from([*row(), "metrics", "doc_hash", "prompt_hash"]), values)
+def test_any_value_for_any_key_is_read_or_one_line(folder, key, value):
+    file = folder / "samples_x.jsonl"
+    rows = [row(doc_id=i, doc={"q": i}, metrics=["acc"]) for i in range(3)]
+    rows[1][key] = value
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    try:
+        for one in read(file):
+            compare(one, one)
+    except Mistake as mistake:
+        assert len(str(mistake)) < 2000  # noqa: PT017
+
+
+@quick
+@example(b'{"doc_id": 0, "target": 1, "filter": "", "acc": 1, "doc": ' + b"[" * 500 + b"]" * 500 + b"}")
+@given(st.binary(max_size=80))
+def test_any_bytes_are_one_line(folder, content):
+    for name in ("samples_y.jsonl", "details_y.parquet"):
+        (folder / name).write_bytes(content)
+        with pytest.raises(Mistake):
+            read(folder / name)
+
+
+@quick
+@given(values)
+def test_any_results_beside_the_samples(folder, value):
+    date = "2026-01-01T00-00-00.0"
+    file = folder / f"samples_z_{date}.jsonl"
+    file.write_text(json.dumps(row()) + "\n")
+    for told in (value, {"config": value, "versions": value, "n-shot": value, "model_name": value}):
+        (folder / f"results_{date}.json").write_text(json.dumps(told))
+        (one,) = read(file)
+        assert one.benchmark == "z"
