@@ -124,7 +124,10 @@ def reaches(recipe: Recipe) -> Iterator[Named]:
                 f"data.{name}.hub", "fetches", f"{source.hub} from the hub", f"revision {source.revision or 'main'}"
             )
     for i, one in enumerate(recipe.evaluation):
-        if one.path is None and ":" not in one.benchmark and one.benchmark != "arithmetic":
+        if one.is_file and one.path is None:
+            there = _exists(one.benchmark)
+            yield Named(f"evaluation.{i}.benchmark", "reads", one.benchmark, "" if there else "not there")
+        elif one.path is None and ":" not in one.benchmark and one.benchmark != "arithmetic":
             yield Named(f"evaluation.{i}.benchmark", "fetches", f"{one.benchmark} from the hub")
     engine = recipe.rollouts.engine
     for key, text in _texts({} if isinstance(engine, str) else engine.with_):

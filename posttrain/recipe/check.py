@@ -372,6 +372,9 @@ def _benchmarks(recipe: Recipe, known: Collection[str], code: bool) -> Found:
         if ":" in one.benchmark:
             if code:
                 yield from _fault(("evaluation", i), one.benchmark, {}, lambda *_: iter(()), key="benchmark")
+        elif one.is_file:
+            if not os.path.isfile(os.path.expanduser(one.benchmark)):
+                yield path, f"{show(one.benchmark)}: no such file (looked in {os.getcwd()})"
         elif known and one.benchmark not in known:
             yield (
                 path,

@@ -183,12 +183,12 @@ def _evaluation(recipe: Recipe) -> Found:
             )
         if not (one.before or one.after or one.every):
             yield ("evaluation", i), "never due: before and after are false and every is not given; leave it out"
-        if one.benchmark in seen:
+        if one.name in seen:
             yield (
                 ("evaluation", i, "benchmark"),
-                f"{show(one.benchmark)} is evaluation.{seen[one.benchmark]} already; their results would overwrite each other",
+                f"{show(one.name)} is evaluation.{seen[one.name]} already; their results would overwrite each other",
             )
-        seen.setdefault(one.benchmark, i)
+        seen.setdefault(one.name, i)
 
 
 def _checkpoints(recipe: Recipe) -> Found:
@@ -209,7 +209,7 @@ def _checkpoints(recipe: Recipe) -> Found:
             "missing; keep_best needs to know by what: a benchmark, or a metric such as reward",
         )
         return
-    asked = next(((i, e) for i, e in enumerate(recipe.evaluation) if e.benchmark == wanted.metric), None)
+    asked = next(((i, e) for i, e in enumerate(recipe.evaluation) if e.name == wanted.metric), None)
     if asked is not None:
         i, entry = asked
         if entry.every is None:
@@ -225,7 +225,7 @@ def _checkpoints(recipe: Recipe) -> Found:
         return
     own = any(":" in entry.benchmark for entry in recipe.evaluation)  # it has a name that only its code knows
     if not own and metrics.describe(wanted.metric) is None:
-        names = [*metrics.METRICS, *(entry.benchmark for entry in recipe.evaluation)]
+        names = [*metrics.METRICS, *(entry.name for entry in recipe.evaluation)]
         if (near := faults.nearest(wanted.metric, names)) is not None:
             yield (
                 ("checkpoints", "metric"),

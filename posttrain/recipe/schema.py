@@ -6,6 +6,7 @@ business of `posttrain.recipe.check`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
@@ -194,7 +195,7 @@ class Adaptive(Strict):
 
 class Evaluation(Strict):
     benchmark: str
-    """Short name (`gsm8k`, `math500`, `arithmetic`, ...) or import path of a benchmark."""
+    """Short name (`gsm8k`, `math500`, `arithmetic`, ...), import path of a benchmark, or a file that is one (`.jsonl`, `.json` or `.parquet`: what `posttrain benchmark build` writes, or YourBench's table; relative to the working directory)."""
     path: str | None = None
     """Local file with its rows instead of the hub."""
     limit: Positive | None = None
@@ -215,6 +216,17 @@ class Evaluation(Strict):
     """Also every so many optimiser steps."""
     adaptive: Adaptive | None = None
     """Ask the items of a bank that say most about the policy instead of all problems. Absent = all."""
+
+    @property
+    def is_file(self) -> bool:
+        """True if the benchmark is a file."""
+        return self.benchmark.endswith((".jsonl", ".json", ".parquet"))
+
+    @property
+    def name(self) -> str:
+        """What its results are called: the short name, or the file's name without its ending. Of an import path only its
+        code knows."""
+        return Path(self.benchmark).stem if self.is_file else self.benchmark
 
 
 class Checkpoints(Strict):

@@ -60,10 +60,11 @@ def hostile(tmp_path) -> Path:
         "rollouts": {"engine": {"use": "engine.py:E", "with": {"worker_cls": "package.reward.Worker", "urls": ["http://example.com:80"]}},
                      "strategy": "strategy.py:S"},
         "trainer": {"algorithm": "trainer.py:T", "args": {"push_to_hub": True, "hub_model_id": "them/theirs"}},
-        "evaluation": [{"benchmark": "bench.py:B"}, {"benchmark": "gsm8k"}],
+        "evaluation": [{"benchmark": "bench.py:B"}, {"benchmark": "gsm8k"}, {"benchmark": "own.jsonl"}],
         "run": {"name": "r", "directory": "../elsewhere", "report_to": ["wandb"]},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(json.dumps(recipe, indent=1))
+    (folder / "own.jsonl").write_text("{}")
     return folder
 
 
@@ -106,6 +107,8 @@ def test_nothing_of_it_is_imported_and_all_of_it_is_listed(hostile, way):
     assert any("sends the model to the hub (them/theirs)" in line for line in lines)
     assert any("sends metrics to wandb" in line for line in lines)
     assert any("fetches gsm8k from the hub" in line for line in lines)
+    assert any("reads own.jsonl" in line for line in lines)
+    assert not any("own.jsonl from the hub" in line for line in lines)
     assert any("writes ../elsewhere/r  (outside the working directory)" in line for line in lines)
 
 

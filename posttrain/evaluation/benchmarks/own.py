@@ -36,8 +36,9 @@ def benchmark(path: str, where: str = "benchmark") -> Benchmark:
     file = Path(path).expanduser()
     try:
         digest = hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()
-    except OSError as error:
-        raise Mistake(f"{where}: {path}: {error.strerror} (looked in {Path.cwd()})") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no name of a file"
+        raise Mistake(f"{where}: {path}: {why} (looked in {Path.cwd()})") from None
     first = next(iter(read_file(file)), None)
     if first is None:
         raise Mistake(f"{where}: {path}: no rows")

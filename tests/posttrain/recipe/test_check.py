@@ -228,6 +228,7 @@ class TestPlugIns:
             ("model.with.sead=1", 'model.with.sead: unknown argument of model; did you mean "seed"?'),
             ("trainer.args.los_type=dapo", 'trainer.args.los_type: unknown key of GRPOConfig; did you mean "loss_type"?'),
             ("evaluation.0.benchmark=gsm9k", 'evaluation.0.benchmark: text "gsm9k" is not known; did you mean "gsm8k"?'),
+            ("evaluation.0.benchmark=missing/own.jsonl", 'evaluation.0.benchmark: text "missing/own.jsonl": no such file (looked in '),
             ("evaluation.0.benchmark=mine.py:riddles", 'evaluation.0.benchmark: {here}/mine.py has no "riddles"'),
         ],
     )  # fmt: skip

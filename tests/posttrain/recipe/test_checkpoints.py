@@ -20,6 +20,8 @@ EVALUATION = "evaluation=[{benchmark: arithmetic, every: 10}]"
          "checkpoints.every: 50 is no multiple of trainer.args.logging_steps = 3"),
         (["checkpoints.keep_best=1", "checkpoints.metric=arithmetic", "evaluation=[{benchmark: arithmetic}]"],
          'evaluation.0.every: missing; checkpoints.metric looks at text "arithmetic" at every checkpoint'),
+        (["checkpoints.keep_best=1", "checkpoints.metric=own", "evaluation=[{benchmark: my/own.jsonl}]"],
+         'evaluation.0.every: missing; checkpoints.metric looks at text "own" at every checkpoint'),
         (["checkpoints.keep_best=1", "checkpoints.metric=arithmetic", EVALUATION, "checkpoints.every=25"],
          "checkpoints.every: 25 is no multiple of evaluation.0.every = 10"),
         (["checkpoints.keep=0"], "checkpoints.keep: should be at least 1, got 0"),

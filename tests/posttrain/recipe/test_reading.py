@@ -169,6 +169,8 @@ def test_typical_mistakes_are_one_line_each(write, tmp_path, right, wrong, messa
          "recipe: evaluation.0.samples: 4 samples at temperature 0 would all be equal; set evaluation.0.temperature, or samples: 1"),
         ({"evaluation": [{"benchmark": "gsm8k", "before": False, "after": False}]},
          "recipe: evaluation.0: never due: before and after are false and every is not given; leave it out"),
+        ({"evaluation": [{"benchmark": "a/own.jsonl"}, {"benchmark": "b/own.jsonl"}]},
+         'recipe: evaluation.1.benchmark: text "own" is evaluation.0 already; their results would overwrite each other'),
         ({"evaluation": [{"benchmark": "gsm8k"}, {"benchmark": "gsm8k"}]},
          'recipe: evaluation.1.benchmark: text "gsm8k" is evaluation.0 already; their results would overwrite each other'),
         ({"rollouts": {"engine": "vllm", "sampling": {"top_p": 0.9}}},
