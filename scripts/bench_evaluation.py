@@ -8,6 +8,8 @@ Every repeat is asked afresh: what the grader remembers of earlier comparisons i
 
 `harness`: wall time of the whole command against lm-evaluation-harness (see `bench_harness.py`).
 
+`adaptive`: items needed by chosen against random items for one error of the ability (see `bench_adaptive.py`).
+
 A section is a function here that takes the parsed arguments; each writes `scripts/results/bench_evaluation_SECTION.json`.
 """
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import bench_adaptive  # noqa: E402
 import bench_harness  # noqa: E402
 
 Pair = tuple[str, str]
@@ -161,6 +164,7 @@ def main(words: list[str]) -> int:
     )
     section.add_argument("--repeats", type=int, default=5)
     section.set_defaults(run=grader)
+    bench_adaptive.add(sections.add_parser("adaptive", help="items that choosing saves, on simulated and real models"))
     bench_harness.add(sections.add_parser("harness", help="wall time against lm-evaluation-harness"))
     arguments = parser.parse_args(words)
     return arguments.run(arguments)
