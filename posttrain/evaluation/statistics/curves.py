@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from posttrain.evaluation.statistics.estimates import estimate, pass_at, powers
+from posttrain.evaluation.statistics.estimates import estimate, majority, pass_at, powers
 
 MOST = 1000
 """Samples a problem up to which binomial coefficients fit a float."""
@@ -67,6 +67,8 @@ def maj_at(classes: Sequence[Hashable | None], right: Sequence[float], n: int) -
         raise ValueError("classes and right need one entry a sample each")
     if not 1 <= n <= len(classes) <= MOST:
         raise ValueError(f"maj@{n} needs at least {n} samples a problem, at most {MOST}, and n >= 1")
+    if n == len(classes):
+        return majority(right, classes)
     counts = Counter(name for name in classes if name is not None)
     worth: Counter[Hashable] = Counter()
     for name, one in zip(classes, right, strict=True):
@@ -92,11 +94,13 @@ def _leads(own: int, others: tuple[int, ...], silent: int, n: int) -> float:
     found = 0.0
     for most in range(1, min(own, n) + 1):
         rest = n - most
+        if most > max(others, default=0):  # no other class can reach as many, whatever the rest is
+            found += math.comb(own, most) * math.comb(silent + sum(others), rest) / total
+            continue
         able = sum(c >= most for c in others)
         ties = min(able, rest // most)
-        nodes, weights = np.polynomial.legendre.leggauss(ties // 2 + 1)
         ways = 0.0
-        for y, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        for y, weight in _rule(ties // 2 + 1):
             product = _choices(silent, silent, rest, 1.0)
             for size, times in Counter(others).items():
                 product = _times(product, _choices(size, most, rest, y), times, rest)
@@ -105,17 +109,32 @@ def _leads(own: int, others: tuple[int, ...], silent: int, n: int) -> float:
     return found
 
 
+@lru_cache
+def _rule(nodes: int) -> list[tuple[float, float]]:
+    """Gauss's rule on [0, 1]: exact for polynomials up to degree 2 nodes - 1."""
+    places, weights = np.polynomial.legendre.leggauss(nodes)
+    return [(float(place + 1) / 2, float(weight) / 2) for place, weight in zip(places, weights, strict=True)]
+
+
+@lru_cache(maxsize=4096)
+def _binomials(size: int) -> NDArray[np.float64]:
+    return np.array([float(math.comb(size, j)) for j in range(size + 1)])
+
+
 def _choices(size: int, most: int, degree: int, y: float) -> NDArray[np.float64]:
     """Coefficients of sum over l <= most of C(size, l) x^l, the last one times y where l = most can be; up to `degree`."""
-    made = np.array([float(math.comb(size, j)) for j in range(min(size, most, degree) + 1)])
+    made = _binomials(size)[: min(most, degree) + 1].copy()
     if y != 1.0 and most <= min(size, degree):
         made[most] *= y
     return made
 
 
 def _times(product: NDArray[np.float64], factor: NDArray[np.float64], times: int, degree: int) -> NDArray[np.float64]:
-    for _ in range(times):
-        product = np.convolve(product, factor)[: degree + 1]
+    while times:  # by squaring
+        if times % 2:
+            product = np.convolve(product, factor)[: degree + 1]
+        times //= 2
+        factor = np.convolve(factor, factor)[: degree + 1] if times else factor
     return product
 
 
