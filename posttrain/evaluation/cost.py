@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,18 @@ def device_of(engine: Engine, given: str | None = None) -> Device:
 def shape_of_engine(engine: Engine) -> kinetics.Shape | None:
     """The shape of the model that an engine serves, if its config is at hand."""
     spec = getattr(engine, "spec", None)
-    if spec is None:
-        return None
+    name = getattr(spec, "model", None)
+    return _shape(name, getattr(spec, "revision", None)) if isinstance(name, str) else None
+
+
+@lru_cache
+def _shape(model: str, revision: str | None) -> kinetics.Shape | None:
     from posttrain import models
     from posttrain.recipe.schema import Model
 
     try:
-        return kinetics.shape_of(models.load_config(Model(name=spec.model, revision=spec.revision)))
-    except (Mistake, ValueError):
+        return kinetics.shape_of(models.load_config(Model(name=model, revision=revision)))
+    except (Mistake, ValueError, OSError):
         return None
 
 

@@ -237,7 +237,12 @@ def _servers(tiny, tmp_path_factory):
         command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", str(LENGTH)]
         command += ["--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--enforce-eager"]
         command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
-        command += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]
+        command += [
+            "--enable-prompt-tokens-details",
+            "--no-enable-chunked-prefill",
+            "--max-num-batched-tokens",
+            "4096",
+        ]
         made.append(VLLM(port, command, tmp_path_factory.mktemp(f"server{i}") / "log"))
     yield made
     for server in made:

@@ -147,6 +147,13 @@ def test_stop_strings_and_lengths(tiny, engine):
     assert "\n" not in str(caught.value)
 
 
+def test_it_says_what_came_from_the_cache(tiny, servers, make):
+    engine = make([servers[0].url])
+    (prompt,) = tiny.prompts([300], seed=77)
+    first, second = (engine.generate([prompt], Sampling(max_tokens=2), [i])[0] for i in (1, 2))
+    assert (first.cached, second.cached > 200, second.cached <= 300) == (0, True, True)
+
+
 def test_versions_come_and_go_by_name(tiny, adapters, servers, make):
     urls = [s.url for s in servers]
     publisher, follower = make(urls), make(urls)
