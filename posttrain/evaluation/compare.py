@@ -170,6 +170,8 @@ def _refusals(a: Result, left: Mapping[str, Any], b: Result, right: Mapping[str,
             f"not the same problems ({shared} shared, {len(left) - shared} only in the first, "
             f"{len(right) - shared} only in the second)"
         )
+    if a.adaptive or b.adaptive:
+        found.append("problems that were chosen by the answers so far (adaptive): compare abilities")
     if a.prompt_hash != b.prompt_hash:
         found.append(f"not the same prompt ({a.prompt_style} {a.prompt_hash}, {b.prompt_style} {b.prompt_hash})")
     if a.grader != b.grader:

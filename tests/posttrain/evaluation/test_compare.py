@@ -48,6 +48,7 @@ def test_results_on_disk(tmp_path):
         ({"toy/1": [1.0]}, {}, "not the same problems (1 shared, 9 only in the first, 0 only in the second)"),
         (SCORES, {"prompt_hash": "q"}, "not the same prompt (boxed p, boxed q)"),
         (SCORES, {"grader": {"name": "g", "version": "2"}}, "not the same grader (g 1, g 2)"),
+        (SCORES, {"adaptive": {"ability": 0.1}}, "problems that were chosen by the answers so far"),
     ],
 )
 def test_unlike_results_are_refused_in_one_line(tmp_path, scores, changes, says):
