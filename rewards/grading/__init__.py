@@ -11,20 +11,26 @@ import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from rewards.grading import pool
+from rewards.grading import equal, pool, values
 from rewards.grading.equal import equal_text
-from rewards.grading.extract import Found, after_reasoning, extract, extract_gold
+from rewards.grading.extract import LONGEST_TEXT, TAIL, Found, after_reasoning, extract, extract_gold
 from rewards.grading.normalise import LONGEST, normal
 
 __all__ = ["GRADER", "Judgement", "Verdict", "after_reasoning", "gold_text", "grade", "grade_many", "self_test"]
 
 
+TIMEOUT = 5.0
+"""Seconds for one comparison, unless the caller gives others."""
+
+
 def _versions() -> str:
-    found = ["1"]
-    for package in ("math-verify", "latex2sympy2_extended"):
+    found = ["2"]
+    for package in ("math-verify", "latex2sympy2_extended", "sympy", "mpmath", "antlr4-python3-runtime"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
@@ -32,8 +38,32 @@ def _versions() -> str:
     return ", ".join(found)
 
 
-GRADER = {"name": "rewards.grading", "version": _versions()}
-"""What judged: goes into every result."""
+def _code() -> str:
+    """A digest of this package's own source: two graders with the same one judge alike."""
+    digest = blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+GRADER: dict[str, Any] = {
+    "name": "rewards.grading",
+    "version": _versions(),
+    "code": _code(),
+    "settings": {
+        "timeout": TIMEOUT,
+        "memory": pool.MEMORY,
+        "decimal_tolerance": equal.TOLERANCE,
+        "least_digits": equal.LEAST_DIGITS,
+        "digits": values.DIGITS,
+        "same": values.SAME,
+        "points": values.POINTS,
+        "longest_answer": LONGEST,
+        "longest_text": LONGEST_TEXT,
+        "tail": TAIL,
+    },
+}
+"""What judged: version, source and every setting that can change a verdict. Goes into every result."""
 
 
 class Judgement(StrEnum):
@@ -72,7 +102,7 @@ class Verdict:
         return self.verdict is Judgement.RIGHT
 
 
-def grade(gold: Any, text: str, *, boxed_only: bool = False, timeout: float = 5.0) -> Verdict:
+def grade(gold: Any, text: str, *, boxed_only: bool = False, timeout: float = TIMEOUT) -> Verdict:
     """Judge one text. `gold` as a data set stores it: text, number, or a list of answers that must all be given.
 
     `boxed_only`: only what is in a box counts as an answer. `timeout`: seconds for the comparison; a text that needs more is
@@ -85,7 +115,11 @@ def grade(gold: Any, text: str, *, boxed_only: bool = False, timeout: float = 5.
 
 
 def grade_many(
-    pairs: Iterable[tuple[Any, str]], *, boxed_only: bool = False, timeout: float = 5.0, budget: float | None = None
+    pairs: Iterable[tuple[Any, str]],
+    *,
+    boxed_only: bool = False,
+    timeout: float = TIMEOUT,
+    budget: float | None = None,
 ) -> list[Verdict]:
     """Judge many (gold, text) at once, in as many processes as `pool.size()` says; one verdict a pair, in order.
 
@@ -165,7 +199,7 @@ KNOWN_ANSWERS = (
 )
 
 
-def self_test(timeout: float = 5.0) -> None:
+def self_test(timeout: float = TIMEOUT) -> None:
     """Grade a few texts whose verdict is known, and one that never ends (stopped after a second).
 
     Raises:

@@ -103,7 +103,14 @@ def equal(gold: str, answer: str) -> Verdict:
     for text, shape in ((gold, other), (answer, one)):
         if isinstance(shape, Listing) and shape.kind == "tuple" and plain_number(text) is not None:
             return False, "number and tuple"  # `24,500` is no pair
-    return _same(one, other)
+    return _same(_only(one), _only(other))
+
+
+def _only(shape: Shape) -> Shape:
+    """`\\{4\\}` → `4`: braces around a whole answer may be left out."""
+    if isinstance(shape, Listing) and shape.kind == "set" and len(shape.items) == 1:
+        return shape if isinstance(shape.items[0], (Listing, Region)) else shape.items[0]
+    return shape
 
 
 def _same(gold: Shape, answer: Shape) -> Verdict:
@@ -131,18 +138,30 @@ def _same(gold: Shape, answer: Shape) -> Verdict:
         or _inequality(gold)
         or _inequality(answer)
     ):
-        return same_region(gold, answer)
+        verdict = same_region(gold, answer)
+        if verdict[1] == NOT_A_SET and isinstance(gold, Conditions) and isinstance(answer, Conditions):
+            return _conditions(gold, answer), "inequalities"
+        return verdict
     if isinstance(gold, Relation) or isinstance(answer, Relation):
         return _relation_and_value(gold, answer)
-    if isinstance(gold, Listing) and gold.kind == "set" and len(gold.items) == 1:
-        return _same(gold.items[0], answer)
-    if isinstance(answer, Listing) and answer.kind == "set" and len(answer.items) == 1:
-        return _same(gold, answer.items[0])
     if isinstance(answer, Listing) and answer.loose:
         return all(_same(gold, item)[0] for item in answer.items), "one of several"
     if isinstance(gold, Listing) or isinstance(answer, Listing):
         return False, "one of several"
     return _quantities(gold, answer)
+
+
+def _conditions(gold: Conditions, answer: Conditions) -> bool:
+    """Of several variables: the same inequalities in any order."""
+    theirs = list(answer.items)
+    if gold.joined != answer.joined or len(gold.items) != len(theirs):
+        return False
+    for ours in gold.items:
+        match = next((k for k, other in enumerate(theirs) if _relations(ours, other)[0]), None)
+        if match is None:
+            return False
+        del theirs[match]
+    return True
 
 
 def _inequality(shape: Shape) -> bool:

@@ -72,7 +72,8 @@ class _Box:
 
 
 def _boxes(text: str) -> list[_Box]:
-    """Innermost boxes whose braces close, from left to right. `\\boxed 7` counts too."""
+    """Boxes whose braces close, from left to right; of boxes in a box the inner ones, unless more than words is around them.
+    `\\boxed 7` counts too."""
     if "box" not in text:
         return []
     found: list[_Box] = []
@@ -92,9 +93,19 @@ def _boxes(text: str) -> list[_Box]:
                 open_braces.append((-1, mark.end()))
         elif token == "}" and open_braces:
             start, first = open_braces.pop()
-            if start >= 0 and not (found and found[-1].start > start):
-                found.append(_Box(start, mark.end(), text[first : mark.start()]))
+            if start < 0:
+                continue
+            within = [box for box in found if box.start > start]
+            if within and not _says_more(text[first : within[0].start] + text[within[-1].end : mark.start()]):
+                continue
+            del found[len(found) - len(within) :]
+            found.append(_Box(start, mark.end(), text[first : mark.start()]))
     return found
+
+
+def _says_more(around: str) -> bool:
+    """Whether there is mathematics around a box in a box: `\\boxed{\\boxed{4}+1}`."""
+    return re.search(r"[\d+*/^=<>-]|\\(?:frac|dfrac|sqrt)", re.sub(r"\\text\s*\{[^{}]*\}", "", around)) is not None
 
 
 _BARE = re.compile(r"\s+([^\s$.,;{}\\]{1,40})")
@@ -143,7 +154,9 @@ _REASON = re.compile(r"\b(?:since|because|where|which|while|whereas|rather than|
 _CONCLUSION = re.compile(r"^\W{0,4}(?:so|thus|hence|therefore|consequently|in total|altogether)\b", re.IGNORECASE)
 _HOPE = re.compile(r"[.\s]*\bI hope\b.*$", re.IGNORECASE | re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*$\\(])|\n+")
-_MATH = re.compile(r"\$\$([^$]{1,300})\$\$|\$([^$\n]{1,300})\$|\\\(([^\n]{1,300}?)\\\)|\\\[([^\n]{1,300}?)\\\]")
+_MATH = re.compile(
+    r"\$\$([^$]{1,300})\$\$|\$((?:[^$\n\\]|\\[^\n]){1,300})\$|\\\(([^\n]{1,300}?)\\\)|\\\[([^\n]{1,300}?)\\\]"
+)
 _LOOSE = re.compile(r"[-−]?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
 
 

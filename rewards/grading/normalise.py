@@ -48,6 +48,17 @@ _TEXTS = re.compile(
 )
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{3,}|(?:pi|le|ge|ne|ln|in|mu|nu|xi|pm|mp|lt|gt)(?![a-zA-Z]))")
 _E_MINUS = re.compile(r"(?<=\d)\\(?:text|mathrm)\{\s*[eE]([-+])\s*\}(?=\d)")
+_SCALES = {
+    "hundred": "100",
+    "thousand": "1000",
+    "million": "10^{6}",
+    "billion": "10^{9}",
+    "trillion": "10^{12}",
+    "dozen": "12",
+}
+_SCALE = re.compile(
+    r"(?<=\d)\s*(?:\\text\s*\{\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*|(?<=\s)(hundred|thousand|million|billion|trillion|dozen)\b\s*)"
+)
 _UNIT_OVER = re.compile(r"\\[dt]?frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}")
 _COMMANDS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le",
@@ -99,6 +110,8 @@ def normal(answer: str) -> str:
     text = re.sub(r"(?<!\\)\$", "", text)
     text = _E_MINUS.sub(r"e\1", text)
     text = re.sub(r"\\[()\[\]](?![^\\]*\\end)", "", text) if "\\\\" not in text else text
+    text = re.sub(r"\.{3,}", r"\\ldots ", text)
+    text = re.sub(r"\\pmod\s*(\w+)", r"\\pmod{\1}", text)
     text = _SIZED.sub("", text)
     text = _STYLE.sub("", re.sub(r"\\q?quad(?=[a-zA-Z])", " ", text))
     text = _WRAPPERS.sub("", text)
@@ -112,6 +125,8 @@ def normal(answer: str) -> str:
         text,
     )
     text = _UNIT_OVER.sub(r"\\text{ \1/\2}", text)
+    text = _SCALE.sub(lambda m: f"\\times {_SCALES[m[1] or m[2]]} " + (r"\text{" if m[1] else ""), text)
+    text = re.sub(r"\\text\s*\{\s*\}", " ", text)
     text = _COMMAND.sub(_renamed, text)
     text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[1]), text)
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace('"', "").replace("\x00", " ")

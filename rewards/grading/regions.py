@@ -30,8 +30,10 @@ def same_region(gold: Shape, answer: Shape) -> tuple[bool, str]:
     """Whether two shapes are the same set, and by which rule (`NOT_A_SET`: at least one is none)."""
     from sympy import S
 
-    names = [_variable(s) for s in (gold, answer)]
-    if None not in names and names[0] != names[1]:
+    letters = [_letters(s) for s in (gold, answer)]
+    if max(map(len, letters)) > 1:
+        return False, NOT_A_SET
+    if all(letters) and letters[0] != letters[1]:
         return False, "other variable"
     try:
         a, b = _set(gold), _set(answer)
@@ -45,16 +47,11 @@ def same_region(gold: Shape, answer: Shape) -> tuple[bool, str]:
         return False, "set"
 
 
-def _variable(shape: Shape) -> str | None:
-    """The one variable of a condition, if it has one."""
+def _letters(shape: Shape) -> set[str]:
+    """The variables of a condition."""
     relations = shape.items if isinstance(shape, Conditions) else (shape,) if isinstance(shape, Relation) else ()
-    letters = set()
-    for relation in relations:
-        for part in relation.parts:
-            value = value_of(part)
-            if value is not None:
-                letters |= {str(s) for s in value.free_symbols}
-    return letters.pop() if len(letters) == 1 else None
+    values = [value_of(part) for relation in relations for part in relation.parts]
+    return {str(letter) for value in values if value is not None for letter in value.free_symbols}
 
 
 def _set(shape: Shape) -> Any:

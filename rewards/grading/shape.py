@@ -134,6 +134,7 @@ _FAMILY = re.compile(
 _ABOUT = re.compile(r"(?<!\\)\\approx")
 _SET_WORD = re.compile(r"\\(?:cup|cap|setminus|emptyset|mathbb\s*\{?[RZNQC]\}?)(?![a-zA-Z])")
 _CHOICE = re.compile(r"\(?\s*([A-J])\s*\)?")
+_MORE_CHOICES = re.compile(r"^(?:or|and|nor|but|,|/|\\text\{\s*(?:or|and))(?![a-z])|\([A-J]\)")
 _CHOICE_AND = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J])[).:])\s*(\S.*)", re.DOTALL)
 
 
@@ -200,7 +201,11 @@ def _choice(text: str) -> Choice | None:
     if whole := _CHOICE.fullmatch(bare):
         return Choice(whole[1])
     labelled = _CHOICE_AND.fullmatch(bare)
-    if labelled and (labelled[3][0].isdigit() or labelled[3][0] in "-+.\\$(" or _TEXT.match(text)):
+    if (
+        labelled
+        and not _MORE_CHOICES.search(labelled[3])
+        and (labelled[3][0].isdigit() or labelled[3][0] in "-+.\\$(" or _TEXT.match(text))
+    ):
         wrapped = re.match(r"\\text\s*\{\s*\(?[A-J][).:]+\s*\}\s*(.*)", text, re.DOTALL)
         if " " in bare[:5] or wrapped:
             return Choice(labelled[1] or labelled[2], wrapped[1] if wrapped else labelled[3])
@@ -422,8 +427,11 @@ def _relation(text: str) -> Relation | None:
     return Relation(tuple(parts), tuple(signs))
 
 
+_SIGN_BOTH = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+-")
+
+
 def _has_sign(text: str) -> bool:
-    return r"\pm" in text or r"\mp" in text or "+-" in text
+    return _SIGN_BOTH.search(text) is not None
 
 
 def _both_signs(text: str) -> tuple[str, str]:

@@ -36,6 +36,14 @@ _TRAILING_TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _CURRENCIES = {"€": "euro^1", "£": "£^1", "¥": "yen^1", "₹": "rs^1"}
 _DEGREES = re.compile(r"\^\\circ\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+_NO_UNIT = re.compile(
+    r"\b(?:or|if|when|where|unless|more|less|fewer|at|most|least|squared|cubed|wrong|incorrect|not|no|plus|minus|times|half|than|from|except|"
+    r"but|only|to|then|otherwise|because|since|hundred|thousand|million|billion|trillion|dozen)\b",
+    re.IGNORECASE,
+)
+"""Words behind a number that say another thing than what it counts."""
+_POWER_OF_UNIT = re.compile(r"[A-Za-z]+ (?:squared|cubed)(?: (?:per|/) .*)?|[A-Za-z]+ per [A-Za-z]+ (?:squared|cubed)")
+_LETTER = re.compile(r"\s*[abceijknopqrtuvwxyz]\s*")
 _PLAIN_TAIL = re.compile(r"(?<=[\d)}])(\s*)((?:[A-Za-z]+\.?)(?:[ /]+[A-Za-z]+\.?){0,4}(?:\^\{?-?\d\}?)?)$")
 
 
@@ -69,7 +77,11 @@ def quantity(text: str) -> Expression:
             for w in words
         )
         counted = (
-            bool(tail[1]) and all(len(w) >= 3 for w in words if w != "of") and tail[2].isascii() and "/" not in tail[2]
+            not _NO_UNIT.search(tail[2])
+            and bool(tail[1])
+            and all(len(w) >= 3 for w in words if w != "of")
+            and tail[2].isascii()
+            and "/" not in tail[2]
         )
         if (known and any(len(w) > 1 for w in words)) or counted:
             return Expression(closed(text[: tail.start()]), _unit(tail[2]))
@@ -84,6 +96,8 @@ def _unit_text(text: str) -> tuple[str, str | None] | None:
         return None
     tail = text[first.start() :]
     plain = _TRAILING_TEXT.sub(lambda m: f" {m[1]} ", tail)
+    if (_NO_UNIT.search(plain) and not _POWER_OF_UNIT.fullmatch(plain.strip())) or _LETTER.fullmatch(plain):
+        return None
     if "{" in re.sub(r"[\^_]\s*\{[^{}]*\}", "", plain) or re.search(r"\\(?!cdot|times|mu)|[=<>]", plain):
         return None
     if re.search(r"\d", re.sub(r"\^\s*\{?\s*-?\d+\s*\}?", "", plain)):

@@ -23,7 +23,7 @@ def is_zero(value: Any) -> bool:
 
 _LETTER_I = re.compile(r"\\[a-zA-Z]+|_\s*\{[^{}]*\}|_\s*\w|\{\\text[^{}]*\}|\\text\s*\{[^{}]*\}|[iI]")
 _UNSAFE = re.compile(
-    r"\d\s+\d|\d_|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
+    r"\d\s+\d|\d_|\d\s*'|\\pmod|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
 )
 _REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,40})\s*\}?")
 _CACHED = 4096
@@ -79,6 +79,8 @@ def value_of(text: str) -> Any:
         return None
     if not isinstance(found, sympy.Expr) or found.has(sympy.nan, sympy.zoo):
         return None
+    if found in (sympy.oo, -sympy.oo):
+        return None  # `\infty-1` says something else
     return found * scale
 
 
@@ -112,9 +114,12 @@ def equal_values(a: Any, b: Any) -> bool:
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     if not symbols:
         return _equal_constants(a, b)
-    found = points(a, b, symbols)
-    if len(found) >= 4:
-        if not all(_close(x, y, _within(a, b)) for x, y in found):
+    within = _within(a, b)
+    found = points(a, b, symbols, lambda x, y: not _close(x, y, within))
+    if len(found) == 1:
+        return False
+    if found:
+        if not all(_close(x, y, within) for x, y in found):
             return False
         return max(abs(x) for x, _ in found) < HUGE or _cancels(difference, dict.fromkeys(symbols, sympy.Integer(7)))
     if {str(s) for s in a.free_symbols} != {str(s) for s in b.free_symbols}:
@@ -195,9 +200,14 @@ _COUNTS = frozenset("ijklmnpqKLMN")
 """Letters taken for whole numbers where both formulas round."""
 
 
-def points(a: Any, b: Any, symbols: Sequence[Any]) -> list[tuple[Any, Any]]:
+def points(
+    a: Any, b: Any, symbols: Sequence[Any], differ: Callable[[Any, Any], bool] | None = None
+) -> list[tuple[Any, Any]]:
     """Values of both at up to `POINTS` points where both exist: real ones first, whole numbers where rounding or
-    factorials are at work, complex values only if there are no others (or i occurs)."""
+    factorials are at work, complex values only if there are no others (or i occurs). At least 4, or none.
+
+    With `differ`, the first two values that do are all that comes back.
+    """
     import sympy
 
     whole = any(e.has(sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Mod) for e in (a, b))
@@ -221,6 +231,8 @@ def points(a: Any, b: Any, symbols: Sequence[Any]) -> list[tuple[Any, Any]]:
             if not complex_ones and (abs(x.imag) > 1e-30 * abs(x) or abs(y.imag) > 1e-30 * abs(y)):
                 only_complex.append((x, y))
                 continue
+            if differ is not None and differ(x, y):
+                return [(x, y)]
             found.append((x, y))
             if len(found) == POINTS:
                 return found

@@ -1,6 +1,9 @@
 import asyncio
+import inspect
+import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -77,6 +80,9 @@ def test_verdict():
     assert grade("12", "the answer is 12", boxed_only=True).verdict == "NONE"
     assert grade("12", r"\boxed{13}").verdict == "WRONG"
     assert GRADER["name"]
+    assert re.fullmatch(r"[0-9a-f]{16}", GRADER["code"])
+    assert GRADER["settings"]["timeout"] == inspect.signature(grade).parameters["timeout"].default
+    assert json.loads(json.dumps(GRADER)) == GRADER
     assert "math-verify 0.9" in GRADER["version"]
     assert grade_many([]) == []
 
