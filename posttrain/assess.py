@@ -44,15 +44,16 @@ def evaluate_checkpoint(
         )
     task = find_benchmark(benchmark, "--benchmark")
     # A wrong file shows before a model is loaded.
-    if settings.get("bank") is None:
-        problems = task.load(settings.get("path"), settings.get("limit"))
-        find_style(settings.get("style") or task.style)
-        if settings.get("shots", 0):
-            draw(task, settings["shots"], problems, settings.get("shots_from"))
+    problems = task.load(settings.get("path"), settings.get("limit"))
+    if settings.get("bank") is not None:
+        load_pool(settings["bank"], task, settings.get("path"), settings.get("limit"), problems=problems)
         if settings.get("until_interval") is not None:
-            UntilInterval(settings["until_interval"], problems, 1, 0)
-    else:
-        load_pool(settings["bank"], task, settings.get("path"), settings.get("limit"))
+            raise Mistake("--until-interval is for problems in random order; --adaptive stops by --items and --se")
+    find_style(settings.get("style") or task.style)
+    if settings.get("shots", 0):
+        draw(task, settings["shots"], problems, settings.get("shots_from"))
+    if settings.get("until_interval") is not None:
+        UntilInterval(settings["until_interval"], problems, 1, 0)
     setting = Model.model_validate({"name": model, "dtype": dtype})
     rank = None if adapter is None else adapters.rank_of(Path(adapter), "--adapter")
     tokenizer = models.load_tokenizer(setting)

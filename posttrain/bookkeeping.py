@@ -316,7 +316,8 @@ def accuracies(run: RunDir) -> dict[str, str]:
     for after in sorted((run.root / "evaluation").glob("after-*/result.json")):
         before = after.parent.with_name(after.parent.name.replace("after-", "before-", 1)) / "result.json"
         new = json.loads(after.read_text())
-        text = f"{_interval(new)}  ({new['n']} problems x {new['k']})"
+        asked = "chosen items, predicted" if new.get("adaptive") else "problems"
+        text = f"{_interval(new)}  ({new['n']} {asked} x {new['k']})"
         if before.exists():
             text = f"{_interval(json.loads(before.read_text()))} → {text}"
         told[new["benchmark"]] = text

@@ -16,7 +16,7 @@ from posttrain.evaluation.adaptive.loop import Rule, Session, play
 from posttrain.evaluation.adaptive.predict import accuracy
 from posttrain.evaluation.adaptive.show import print_adaptive
 from posttrain.evaluation.asking import Asking
-from posttrain.evaluation.benchmarks.base import Benchmark, find_benchmark
+from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.provenance import digest_of, versions
@@ -97,11 +97,12 @@ def evaluate_adaptive(
     rule = rule or Rule()
     if samples < 1 or (samples > 1 and sampling.temperature == 0):
         raise Mistake(f"samples: {samples}; at least 1, and 1 at temperature 0")
+    problems = benchmark.load(path, limit)
     look = find_style(style or benchmark.style, tokenizer)
     if shots:
-        look = look.with_shots(draw(benchmark, shots, benchmark.load(path, limit), shots_from))
+        look = look.with_shots(draw(benchmark, shots, problems, shots_from))
     computed_on = cost.device_of(engine, device)
-    known = load_pool(bank, benchmark, path, limit, prompt=look.hash())
+    known = load_pool(bank, benchmark, path, limit, prompt=look.hash(), problems=problems)
     asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     settings = full.settings_of(asking, model_name, adapter, engine_name)
     digest = digest_of(settings)
@@ -125,22 +126,22 @@ def evaluate_adaptive(
             return [sum(line["score"] for line in item) / len(item) for item in lines], [samples] * len(items)
 
         play(session, ask)
-    problems = [known.problems[step.item] for step in session.trace]
+    asked = [known.problems[step.item] for step in session.trace]
     lines = [line for step in session.trace for line in source.lines(step.item)]
     found = _adaptive(session, known, rule, Path(bank))
     # What a summary says of chosen items is no estimate of anything: half of them are right, whatever the model.
     of_chosen = {"metrics": {"accuracy": found["predicted"]}, "strict": None, "budgets": [], "curves": {}}
     said = [
         *known.notes,
-        f"{len(problems)} items chosen for this model by their information: accuracy is predicted over the bank's "
+        f"{len(asked)} items chosen for this model by their information: accuracy is predicted over the bank's "
         f"{len(known.items)}, by the item model; for a claim, ask them all",
-        *(benchmark.notes(problems) if benchmark.notes else []),
-        *notes(benchmark, benchmark.size or len(problems), lines, source.resumed),
+        *(benchmark.notes(asked) if benchmark.notes else []),
+        *notes(benchmark, benchmark.size or len(asked), lines, source.resumed),
     ]
     result = Result(
         benchmark=benchmark.name,
         when=when,
-        n=len(problems),
+        n=len(asked),
         k=samples,
         model=model_name,
         adapter=adapter,
@@ -150,9 +151,9 @@ def evaluate_adaptive(
         prompt_style=look.name,
         prompt_hash=look.hash(),
         grader=dict(GRADER),
-        **summary(problems, lines) | of_chosen,
+        **summary(asked, lines) | of_chosen,
         cost=cost.block(
-            grouped(problems, lines),
+            grouped(asked, lines),
             device=computed_on,
             shape=cost.shape_of_engine(engine),
             intensity=flops_per_byte,
@@ -177,9 +178,15 @@ def evaluate_adaptive(
 
 
 def load_pool(
-    bank: Path | str, benchmark: Benchmark, path: str | None, limit: int | None, prompt: str | None = None
+    bank: Path | str,
+    benchmark: Benchmark,
+    path: str | None,
+    limit: int | None,
+    *,
+    prompt: str | None = None,
+    problems: Sequence[Problem] | None = None,
 ) -> Pool:
-    """The problems of a benchmark that a bank knows.
+    """The problems of a benchmark (loaded, unless they are given) that a bank knows.
 
     Raises:
         Mistake: see `bank.read_bank` and `bank.pool`.
@@ -187,8 +194,8 @@ def load_pool(
     read = read_bank(bank)
     if read.benchmark is not None and read.benchmark != benchmark.name:  # before its rows are fetched
         pool(read, str(bank), benchmark.name, [])
-    problems = benchmark.load(path, limit)
-    return pool(read, str(bank), benchmark.name, problems, grader=dict(GRADER), prompt=prompt, part=limit is not None)
+    found = benchmark.load(path, limit) if problems is None else problems
+    return pool(read, str(bank), benchmark.name, found, grader=dict(GRADER), prompt=prompt, part=limit is not None)
 
 
 class _Source:

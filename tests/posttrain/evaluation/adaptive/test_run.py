@@ -12,6 +12,7 @@ from posttrain.evaluation import Benchmark, Problem, Result, evaluate
 from posttrain.evaluation.adaptive.bank import Bank, Calibrated, Item, gold_digest, text_digest
 from posttrain.evaluation.adaptive.loop import Rule, Session, replay
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
+from posttrain.evaluation.compare import compare
 from posttrain.evaluation.run import evaluate_command
 from rollouts.records import Sampling
 
@@ -174,6 +175,13 @@ def test_it_prints_what_it_found(scripted, tokenizer, bank, tmp_path, capsys):
     assert f"{result.adaptive['ability']:+.2f}" in out
     assert "20 of 80" in out
     assert "budget is spent" in out
+
+
+def test_it_is_not_paired_with_another(scripted, tokenizer, bank, tmp_path):
+    run(scripted(knows_small_numbers), tokenizer, bank, tmp_path / "a")
+    run(scripted(lambda prompt, seed: "\\boxed{1}"), tokenizer, bank, tmp_path / "b")
+    with pytest.raises(Mistake, match="chosen by the answers so far"):
+        compare(tmp_path / "a", tmp_path / "b")
 
 
 @pytest.mark.parametrize(
