@@ -21,9 +21,13 @@ CUT = 85.0
 SHORTEST = 20
 """Characters of a citation in plain typography, the least: "the" is in every text."""
 WORDS = 4
+LONGEST = 1000
+"""Characters of a question, an answer or a citation, the most: who quotes a page proves nothing, and a partial match takes the
+square of its length."""
 
 NO_CITATION = "no citation"
 SHORT = "citation too short"
+LONG = "question, answer or citation too long"
 ABSENT = "citation not in the text"
 FIGURES = "a number of the citation is not in the text"
 ANSWER = "a number of the answer is in no citation"
@@ -52,6 +56,8 @@ def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT) -> Passed | R
     """Hold a draft against the chunks that it was written from."""
     if not draft.citations:
         return Refused(NO_CITATION)
+    if max(map(len, (draft.question, draft.answer, *draft.citations))) > LONGEST:
+        return Refused(LONG)
     if found := _POINTS.search(plain(draft.question).text):
         return Refused(POINTS, found[0])
     places: list[Place] = []

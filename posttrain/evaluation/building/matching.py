@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,19 +30,17 @@ class Plain:
     text: str
     places: Sequence[int]
     """Of each character of `text`: which character of the original it comes from."""
-    ends: Sequence[int]
-    """And where that one ends."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """[start, end) of the original for a non-empty [start, end) of `text`."""
-        return self.places[start], self.ends[end - 1]
+        return self.places[start], self.places[end - 1] + 1
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def plain(text: str) -> Plain:
     """`text` in plain typography."""
     out: list[str] = []
-    places: list[int] = []
+    places = array("L")
     for place, character in enumerate(text):
         if character.isspace():
             letters = " " if out and out[-1] != " " else ""
@@ -54,7 +53,7 @@ def plain(text: str) -> Plain:
     if out and out[-1] == " ":
         out.pop()
         places.pop()
-    return Plain("".join(out), places, [place + 1 for place in places])
+    return Plain("".join(out), places)
 
 
 def quoted(citation: str) -> str:

@@ -15,6 +15,8 @@ from rewards.grading import after_reasoning
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 OPEN, CHOICE = "open-ended", "multi-choice"
+MOST_FAILURES = 1000
+"""Braces in a reply that may begin nothing that can be read; after them it is given up."""
 
 _SYSTEM = """\
 You write test questions about a document. The person who takes the test does not see the document.
@@ -148,12 +150,12 @@ def _read(part: str) -> Iterator[Any]:
         if isinstance(value, dict):
             yield value
             return
-    place = part.find("{")
-    while place >= 0:
+    place, failures = part.find("{"), 0
+    while place >= 0 and failures < MOST_FAILURES:
         try:
             value, end = decoder.raw_decode(part, place)
         except (ValueError, RecursionError):
-            place = part.find("{", place + 1)
+            place, failures = part.find("{", place + 1), failures + 1
             continue
         if "question" in value:
             yield value
@@ -162,7 +164,7 @@ def _read(part: str) -> Iterator[Any]:
 
 def _without_commas(text: str) -> str:
     """Without commas before a closing bracket, outside strings."""
-    return re.sub(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])', lambda m: m[1] or "", text, flags=re.DOTALL)
+    return re.sub(r'("(?:[^"\\]|\\.)*(?:"|\Z))|,(?=\s*[\]}])', lambda m: m[1] or "", text, flags=re.DOTALL)
 
 
 def draft(row: Mapping[str, Any], kind: str) -> Draft | str:

@@ -77,6 +77,18 @@ def test_what_cannot_be_read_is_counted(text, faults):
     assert questions(text) == ([], faults)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "piece",
+    ['\\"', '"', "{", '{"question": ', "[{", "<questions>", "```json\n", ", ]", '{"a": "', "<questions></questions>"],
+)
+def test_a_reply_that_goes_round_in_circles_is_read_once(piece):
+    """Half a million characters, as models write them when they find no end; quadratic reading would take hours."""
+    found = parse(piece * (500_000 // len(piece)), OPEN)
+    assert found.drafts == []
+    assert found.faults
+
+
 def choice(answer, choices):
     return parse(json.dumps([{"question": "q", "answer": answer, "choices": choices, "citations": []}]), CHOICE)
 
