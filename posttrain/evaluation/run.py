@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from posttrain import terminal
 from posttrain.evaluation.adaptive.loop import Rule
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
 from posttrain.evaluation.comparisons import Comparisons, compare_all, write
@@ -95,7 +96,10 @@ def compare_command(
     Raises:
         Mistake: as `comparisons.compare_all` and `comparisons.write`.
     """
-    found = write(compare_all(places, anyway=anyway), out)
+    found = compare_all(places, anyway=anyway)
     if not quiet:
-        print_comparisons(found)
+        print_comparisons(found)  # first: where nothing can be written it is said all the same
+    found = write(found, out)
+    if not quiet:
+        print(terminal.line(f"written to {found.file}"))
     return found

@@ -144,8 +144,6 @@ def print_comparisons(found: Comparisons) -> None:
             console.print(f"p and verdicts are corrected for {found.tests} comparisons (Holm); intervals are not")
     for note in found.notes:
         console.print(_plain(f"note: {note}"))
-    if found.file is not None:
-        console.print(_plain(f"written to {found.file}"))
 
 
 def _plain(text: str) -> Any:

@@ -227,6 +227,15 @@ def test_mistakes_are_one_line_each(tmp_path, runs):
         write(compare_all([a, a]), tmp_path / "file" / "below")
 
 
+def test_what_cannot_be_written_is_printed_all_the_same(tmp_path, capsys):
+    a, b = evaluation(tmp_path / "a", draw(0)), evaluation(tmp_path / "b", draw(0.3, seed=3))
+    (tmp_path / "file").write_text("x")
+    assert main(["compare", str(a), str(b), "--out", str(tmp_path / "file" / "below")]) == 2
+    told = capsys.readouterr()
+    assert "B is better than A" in told.out
+    assert "--out" in told.err
+
+
 def test_a_recorded_name_commands_no_terminal(tmp_path, capsys):
     a, b = evaluation(tmp_path / "a", draw(0)), evaluation(tmp_path / "b", draw(0), model="\x1b[2Jmodel\u202e")
     c = evaluation(tmp_path / "c", draw(0), model="[red]x[/red]")
