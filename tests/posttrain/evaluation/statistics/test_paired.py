@@ -149,3 +149,32 @@ def test_the_test_keeps_its_level_and_pairing_gains_power():
     power, without = share(0.03)
     assert power > 0.4
     assert without < power - 0.2
+
+
+def test_few_problems_keep_the_level_and_the_coverage():
+    """n = 30: sign flips reject a model against its like in about 5 % of cases, and the t interval covers in about 95 %."""
+    generator = np.random.default_rng(10)
+    rejected = covered = 0
+    rounds = 300
+    for _ in range(rounds):
+        p = generator.beta(0.5, 0.9, 30)
+        a, b = (generator.binomial(2, p) / 2 for _ in range(2))
+        d = b - a
+        _, low, high, _ = interval(d)
+        covered += low <= 0 <= high
+        rejected += np.count_nonzero(d) <= 16 and sign_flip(d) < 0.05
+    assert rejected / rounds <= 0.05 + 0.03
+    assert covered / rounds >= 0.95 - 0.03
+
+
+def test_the_least_visible_difference_is_seen_in_eight_of_ten():
+    generator = np.random.default_rng(11)
+    p = generator.beta(2, 2, (400, 200)) * 0.8
+    hits = told = 0
+    for row in p:
+        a, b = (generator.binomial(4, r) / 4 for r in (row, row + 0.055))
+        found = paired(*sides(a[:, None], b[:, None]))
+        hits += found["p"] < 0.05
+        told += found["smallest"]
+    assert told / 400 == pytest.approx(0.055, rel=0.25)
+    assert hits / 400 == pytest.approx(0.8, abs=0.15)
