@@ -1,4 +1,5 @@
-"""Files that lm-evaluation-harness 0.4.13 and lighteval 0.13.0 wrote (their dummy models, tiny tasks), read and compared."""
+"""Files that lm-evaluation-harness 0.4.13 (its dummy model on tiny tasks) and lighteval 0.13.0 (its writer, made-up answers)
+wrote, read and compared."""
 
 import json
 import shutil
