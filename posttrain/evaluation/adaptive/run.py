@@ -13,7 +13,7 @@ from posttrain.evaluation import cost
 from posttrain.evaluation import sampling as full
 from posttrain.evaluation.adaptive.bank import Pool, pool, read_bank
 from posttrain.evaluation.adaptive.loop import Rule, Session, play
-from posttrain.evaluation.adaptive.predict import accuracy
+from posttrain.evaluation.adaptive.record import block, doubts, finished
 from posttrain.evaluation.adaptive.show import print_adaptive
 from posttrain.evaluation.asking import Asking
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
@@ -22,7 +22,6 @@ from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.provenance import digest_of, versions
 from posttrain.evaluation.results import SAMPLES, Result
 from posttrain.evaluation.shots import draw
-from posttrain.evaluation.statistics.estimates import CONFIDENCE
 from posttrain.evaluation.summary import grouped, notes, summary
 from posttrain.rundir import append_line
 from rewards.grading import GRADER
@@ -107,10 +106,10 @@ def evaluate_adaptive(
     settings = full.settings_of(asking, model_name, adapter, engine_name)
     digest = digest_of(settings)
     folder = Path(out_dir)
-    if (finished := _finished(folder, digest, known, rule, samples, len(known.items))) is not None:
+    if (there := finished(folder, digest, known, rule, samples, len(known.items))) is not None:
         if show:
-            print_adaptive(finished)
-        return finished
+            print_adaptive(there)
+        return there
     source = _Source(asking, known, samples, digest, folder, chunk or full.CHUNK)
     session = Session(known.a, known.b, rule, known.bank.prior, known.bank.start)
 
@@ -128,13 +127,14 @@ def evaluate_adaptive(
         play(session, ask)
     asked = [known.problems[step.item] for step in session.trace]
     lines = [line for step in session.trace for line in source.lines(step.item)]
-    found = _adaptive(session, known, rule, Path(bank))
+    found = block(session, known, rule, Path(bank))
     # What a summary says of chosen items is no estimate of anything: half of them are right, whatever the model.
     of_chosen = {"metrics": {"accuracy": found["predicted"]}, "strict": None, "budgets": [], "curves": {}}
     said = [
         *known.notes,
         f"{len(asked)} items chosen for this model by their information: accuracy is predicted over the bank's "
         f"{len(known.items)}, by the item model; for a claim, ask them all",
+        *doubts(session, known),
         *(benchmark.notes(asked) if benchmark.notes else []),
         *notes(benchmark, benchmark.size or len(asked), lines, source.resumed),
     ]
@@ -230,58 +230,3 @@ class _Source:
     def lines(self, item: int) -> list[Line]:
         name = self.known.problems[item].item_id
         return [self.have[name, j] for j in range(self.samples)]
-
-
-def _adaptive(session: Session, known: Pool, rule: Rule, file: Path) -> dict[str, Any]:
-    value, low, high = accuracy(session.ability, session.trace, known.a, known.b, CONFIDENCE)
-    half = (high - low) / 2
-    return {
-        "ability": session.ability.value,
-        "se": session.ability.se,
-        "items": len(session.trace),
-        "of": len(known.items),
-        "predicted": {
-            "value": value,
-            "low": low,
-            "high": high,
-            "se": half / 1.959964,
-            "method": f"predicted by the item model from {len(session.trace)} of {len(known.items)} items",
-        },
-        "asked_right": sum(step.share for step in session.trace) / len(session.trace),
-        "stop": session.stop,
-        "rule": {"items": rule.items, "batch": rule.batch, "se": rule.se},
-        "bank": {
-            "file": str(file),
-            "digest": known.bank.digest,
-            "models": len(known.bank.models),
-            "date": known.bank.fit.get("date"),
-        },
-        "trace": [
-            {
-                "item": known.items[step.item].id,
-                "score": step.share,
-                "samples": step.samples,
-                "ability": step.ability,
-                "se": step.se,
-            }
-            for step in session.trace
-        ],
-    }
-
-
-def _finished(folder: Path, digest: str, known: Pool, rule: Rule, samples: int, of: int) -> Result | None:
-    """The result that is there, if it is of this very evaluation and all its samples are there too."""
-    try:
-        found = Result.read(folder)
-        told = found.adaptive or {}
-        same = (
-            (found.settings, found.k) == (digest, samples)
-            and told["bank"]["digest"] == known.bank.digest
-            and told["of"] == of
-            and told["rule"] == {"items": rule.items, "batch": rule.batch, "se": rule.se}
-        )
-        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
-        wanted = {(step["item"], j) for step in told["trace"] for j in range(samples)}
-    except (Mistake, KeyError, TypeError):
-        return None
-    return found if same and wanted <= have else None

@@ -177,6 +177,16 @@ def test_it_prints_what_it_found(scripted, tokenizer, bank, tmp_path, capsys):
     assert "budget is spent" in out
 
 
+def test_a_model_that_the_bank_cannot_place_is_told(scripted, tokenizer, bank, tmp_path):
+    hard = [item.model_copy(update={"solved": 0.0, "b": item.b + 6}) for item in bank[0].items]
+    bank[0].model_copy(update={"items": hard}).write(bank[1])
+    told = run(
+        scripted(lambda p, s: f"\\boxed{{{2 * number(p)}}}"), tokenizer, bank, tmp_path / "a", rule=Rule(80, 20)
+    ).notes
+    assert any("end of the scale (+4)" in note for note in told)
+    assert any("80 of the asked items were solved by no model" in note for note in told)
+
+
 def test_it_is_not_paired_with_another(scripted, tokenizer, bank, tmp_path):
     run(scripted(knows_small_numbers), tokenizer, bank, tmp_path / "a")
     run(scripted(lambda prompt, seed: "\\boxed{1}"), tokenizer, bank, tmp_path / "b")

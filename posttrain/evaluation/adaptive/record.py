@@ -1,0 +1,89 @@
+"""What the result of an adaptive evaluation holds, and whether one that is there is this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from posttrain.errors import Mistake
+from posttrain.evaluation.adaptive.ability import BOUNDS
+from posttrain.evaluation.adaptive.bank import Pool
+from posttrain.evaluation.adaptive.loop import Rule, Session
+from posttrain.evaluation.adaptive.predict import accuracy
+from posttrain.evaluation.results import Result
+from posttrain.evaluation.statistics.estimates import CONFIDENCE
+
+UNKNOWN = 0.2
+"""Share of asked items that no calibration model solved above which a note says that the bank is too weak."""
+
+
+def doubts(session: Session, known: Pool) -> list[str]:
+    """Notes: where the bank's models are too weak or too strong to say much of this one."""
+    said = []
+    low, high = BOUNDS
+    if not low < session.ability.value < high:
+        said.append(
+            f"the ability is at the end of the scale ({session.ability.value:+.0f}): the bank has no items for it"
+        )
+    never = sum(known.items[step.item].solved == 0 for step in session.trace)
+    if never > UNKNOWN * len(session.trace):
+        said.append(
+            f"{never} of the asked items were solved by no model of the bank, so how hard they are is not known; fit it anew "
+            "with stronger models"
+        )
+    return said
+
+
+def block(session: Session, known: Pool, rule: Rule, file: Path) -> dict[str, Any]:
+    """`Result.adaptive` of a session that has ended; its keys are told at `run.evaluate_adaptive`."""
+    value, low, high = accuracy(session.ability, session.trace, known.a, known.b, CONFIDENCE)
+    return {
+        "ability": session.ability.value,
+        "se": session.ability.se,
+        "items": len(session.trace),
+        "of": len(known.items),
+        "predicted": {
+            "value": value,
+            "low": low,
+            "high": high,
+            "se": (high - low) / (2 * 1.959964),  # of the half-width, as if it were symmetric
+            "method": f"predicted by the item model from {len(session.trace)} of {len(known.items)} items",
+        },
+        "asked_right": sum(step.share for step in session.trace) / len(session.trace),
+        "stop": session.stop,
+        "rule": {"items": rule.items, "batch": rule.batch, "se": rule.se},
+        "bank": {
+            "file": str(file),
+            "digest": known.bank.digest,
+            "models": len(known.bank.models),
+            "date": known.bank.fit.get("date"),
+        },
+        "trace": [
+            {
+                "item": known.items[step.item].id,
+                "score": step.share,
+                "samples": step.samples,
+                "ability": step.ability,
+                "se": step.se,
+            }
+            for step in session.trace
+        ],
+    }
+
+
+def finished(folder: Path, digest: str, known: Pool, rule: Rule, samples: int, of: int) -> Result | None:
+    """The result that is there, if it is of this very evaluation and all its samples are there too."""
+    try:
+        found = Result.read(folder)
+        told = found.adaptive or {}
+        same = (
+            (found.settings, found.k) == (digest, samples)
+            and told["bank"]["digest"] == known.bank.digest
+            and told["of"] == of
+            and told["rule"] == {"items": rule.items, "batch": rule.batch, "se": rule.se}
+        )
+        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
+        wanted = {(step["item"], j) for step in told["trace"] for j in range(samples)}
+    except (Mistake, KeyError, TypeError):
+        return None
+    return found if same and wanted <= have else None
