@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,16 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from posttrain import terminal
 from posttrain.errors import Mistake
-from posttrain.evaluation.benchmarks.own import FORMAT, kind_of
+from posttrain.evaluation.benchmarks.own import FORMAT
 from posttrain.evaluation.building import chunks, duplicates, gates
 from posttrain.evaluation.building.chunks import Chunk, Spans, word_spans
 from posttrain.evaluation.building.documents import Document, Found, read_documents
 from posttrain.evaluation.building.endpoint import Failed
-from posttrain.evaluation.building.gates import Passed, Refused, check
+from posttrain.evaluation.building.gates import Refused, check
 from posttrain.evaluation.building.journal import Journal, Reply, Request
-from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT, Draft, messages, parse
+from posttrain.evaluation.building.lines import Candidate, drop_of, lines_of, row_of
+from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT, messages, parse
 from posttrain.rundir import write_atomic, write_json
 
 DUPLICATE = "near-duplicate"
@@ -109,14 +108,6 @@ class Files:
         return self.out.with_name(f"{self.out.stem}.build.json")
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    draft: Draft
-    passed: Passed
-    chunk: Chunk
-    reply: Reply
-
-
 def build(
     places: Sequence[str | Path],
     writer: Writer,
@@ -154,7 +145,7 @@ def build(
         requests=len(requests),
     )
     replies, failures = _ask(requests, writer, Journal(files.journal), report, progress)
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     drops: list[dict[str, Any]] = [
         {"reason": f"request: {failed.reason}", "detail": failed.detail, "chunk": request.chunk, "kind": request.kind}
         for request, failed in failures
@@ -175,21 +166,21 @@ def build(
             held = check(one, [chunk], plan.cut)
             if isinstance(held, Refused):
                 dropped[held.reason] += 1
-                drops.append(_drop(held.reason, one, chunk, held.detail))
+                drops.append(drop_of(held.reason, one, chunk, held.detail))
             else:
-                candidates.append(_Candidate(one, held, chunk, reply))
+                candidates.append(Candidate(one, held, chunk, reply))
     rows = _merged(candidates, documents, writer.settings, plan, dropped, drops)
     report.kept = len(rows)
     report.unread, report.dropped = dict(unread.most_common()), dict(dropped.most_common())
     report.kinds = dict(Counter(row["kind"] for row in rows))
-    write_atomic(files.dropped, _lines(drops))
+    write_atomic(files.dropped, lines_of(drops))
     write_json(files.report, _provenance(report, plan, writer, documents))
     if not rows:
         raise Mistake(
             f"{files.out}: not written, since not one of {report.drafts} drafts in {report.replies} replies passed "
             f"({_most(report)}); see {files.dropped}"
         )
-    write_atomic(files.out, _lines(rows))
+    write_atomic(files.out, lines_of(rows))
     return report
 
 
@@ -255,7 +246,7 @@ def _ask(
 
 
 def _merged(
-    candidates: Sequence[_Candidate],
+    candidates: Sequence[Candidate],
     documents: dict[str, Document],
     settings: dict[str, Any],
     plan: Plan,
@@ -268,47 +259,11 @@ def _merged(
         reason = DUPLICATE if i in merged.stands_for else CONTRADICTION
         detail = candidates[merged.stands_for[i]].draft.question if i in merged.stands_for else ""
         dropped[reason] += 1
-        drops.append(_drop(reason, candidates[i].draft, candidates[i].chunk, detail))
+        drops.append(drop_of(reason, candidates[i].draft, candidates[i].chunk, detail))
     return [
-        _row(candidates[i], weight, documents[candidates[i].chunk.document], settings)
+        row_of(candidates[i], weight, documents[candidates[i].chunk.document], settings)
         for i, weight in zip(merged.kept, merged.weights, strict=True)
     ]
-
-
-def _row(found: _Candidate, weight: int, document: Document, settings: dict[str, Any]) -> dict[str, Any]:
-    """A line of the benchmark (`benchmarks/own.py` reads it)."""
-    draft, scores = found.draft, found.passed.scores
-    return {
-        "format": FORMAT,
-        "question": draft.question,
-        "answer": draft.answer,
-        "kind": kind_of(draft.answer, draft.choices),
-        "choices": list(draft.choices) or None,
-        "gold": None if draft.right is None else [draft.right],
-        "citations": [asdict(place) for place in found.passed.places],
-        "scores": {name: round(value, 2) for name, value in asdict(scores).items()},
-        "document": document.id,
-        "document_digest": document.digest,
-        "document_date": document.date,
-        "chunk": {"id": found.chunk.id, "start": found.chunk.start, "end": found.chunk.end},
-        "cluster": document.id,
-        "weight": weight,
-        "difficulty": draft.difficulty,
-        "generator": {**settings, "model": found.reply.model, "prompt": PROMPT},
-        "raw_response": found.reply.text,
-    }
-
-
-def _drop(reason: str, draft: Draft, chunk: Chunk, detail: str) -> dict[str, Any]:
-    return {
-        "reason": reason,
-        "detail": detail,
-        "question": draft.question,
-        "answer": draft.answer,
-        "citations": list(draft.citations),
-        "chunk": chunk.id,
-        "kind": draft.kind,
-    }
 
 
 def _provenance(report: Report, plan: Plan, writer: Writer, documents: dict[str, Document]) -> dict[str, Any]:
@@ -324,10 +279,6 @@ def _provenance(report: Report, plan: Plan, writer: Writer, documents: dict[str,
             for d in documents.values()
         ],
     }
-
-
-def _lines(rows: Sequence[dict[str, Any]]) -> str:
-    return "".join(terminal.in_json(json.dumps(row, ensure_ascii=False, allow_nan=False)) + "\n" for row in rows)
 
 
 def _most(report: Report) -> str:

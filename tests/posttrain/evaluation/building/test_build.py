@@ -13,7 +13,7 @@ from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.building.build import Files, Plan, build
 from posttrain.evaluation.building.endpoint import Failed
 from posttrain.evaluation.building.journal import Reply
-from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT
+from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT, Draft
 
 HALE = """---
 date: 2025-06-01
@@ -130,7 +130,9 @@ def test_what_is_kept_dropped_and_why(documents, tmp_path):
     assert by_answer["2022"]["document_date"] == "2025-06-01"
     assert by_answer["Ann Lee"]["difficulty"] is None
     assert by_answer["412"]["difficulty"] == 4
-    assert by_answer["three"]["gold"] == [2]
+    three = by_answer["three"]
+    assert sorted(three["choices"]) == ["four", "one", "three", "two"]
+    assert three["choices"][three["gold"][0]] == "three"
     assert "“northern survey”" in by_answer["Ann Lee"]["citations"][0]["text"]
     files = Files(out)
     drops = rows_of(files.dropped)
@@ -228,6 +230,26 @@ def test_it_always_adds_up(tmp_path_factory, some, others, cut):
     assert len(rows_of(Files(out).dropped)) >= sum(report_["dropped"].values())
 
 
+def test_the_right_choice_is_anywhere_whatever_the_writer_likes():
+    """Always B from the writer: in the file each place is as frequent as chance has it (chi-squared, 3 degrees of freedom)."""
+    from scipy.stats import chisquare
+
+    from posttrain.evaluation.building.lines import mixed
+
+    places = []
+    for i in range(400):
+        draft = Draft(f"question {i}?", "b", ("c",), ("a", "b", "c", "d"), 1)
+        choices, right = mixed(draft)
+        assert sorted(choices) == ["a", "b", "c", "d"]
+        assert choices[right] == "b"
+        assert mixed(draft) == (choices, right)
+        places.append(right)
+    assert chisquare([places.count(i) for i in range(4)]).pvalue > 0.001
+    for fixed in (("x", "y", "all of the above"), ("x", "y", "both A and B"), ("x", "A or B")):
+        assert mixed(Draft("q", "y", ("c",), fixed, 1)) == (list(fixed), 1)
+    assert mixed(Draft("q", "y", ("c",))) == ([], None)
+
+
 def test_some_of_the_chunks(documents, tmp_path):
     from posttrain.evaluation.building.build import _parts
     from posttrain.evaluation.building.chunks import word_spans
@@ -298,7 +320,8 @@ def test_build_and_evaluate_by_the_commands(documents, tmp_path, tiny, faulty, c
     assert any("written by m-1" in note for note in result["notes"]), "who answered, by its own word"
     samples = rows_of(folder / "samples.jsonl")
     assert {one["cluster"] for one in samples} == {"hale.md", "alderby.txt"}
-    assert {one["gold"] for one in samples} == {"2022", "412", "Ann Lee", "2,140", "C"}
+    three = next(one for one in rows_of(out) if one["kind"] == "choice")
+    assert {one["gold"] for one in samples} == {"2022", "412", "Ann Lee", "2,140", "ABCD"[three["gold"][0]]}
 
 
 def test_an_endpoint_that_goes_away_and_comes_back(documents, tmp_path, faulty, capsys):
