@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
                           help="ask problems in random order until the accuracy is known to so many points on either side, with an "
                           "interval that holds whenever it is looked at")  # fmt: skip
     evaluate.add_argument("--chunk", type=int, metavar="N",
-                          help="requests handed to the engine at once; what a kill can lose (default 256; 64 with --until-interval)")  # fmt: skip
+                          help="requests handed to the engine at once; what a kill can lose (default 256 and, where that is quick, more; 64 with --until-interval)")  # fmt: skip
     evaluate.add_argument("--device", metavar="NAME", help='what a server computes on, for the cost: "2 x H100"')
     evaluate.add_argument(
         "--flops-per-byte", type=float, metavar="I", help="of the device, for eFLOPs (default: by its name)"

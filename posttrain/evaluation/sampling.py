@@ -28,6 +28,10 @@ from rollouts.records import Engine, Sampling
 
 CHUNK = 256
 """Requests handed to the engine at once; what a kill can lose."""
+LARGEST = 4096
+QUICK = 30.0
+"""Engines that schedule their requests themselves (vLLM) get twice as many at once, up to `LARGEST`, while they need fewer
+seconds than this for all: the fewer ends of chunks, at which the last long answers run alone, the better."""
 CHUNK_UNTIL = 64
 """The same where sampling stops by what it saw; at most so many are asked in vain."""
 
@@ -79,7 +83,7 @@ def evaluate(
         show: print the table of the result on stdout.
         style: prompt style; absent = the benchmark's own.
         template_args: keyword arguments of the chat template.
-        chunk: requests handed to the engine at once; absent = 256 (64 with `until_interval`).
+        chunk: requests handed to the engine at once; absent = 256 (64 with `until_interval`), more for quick servers.
         shots: so many solved examples before each question (`posttrain.evaluation.shots`).
         shots_from: file that they are drawn from; absent = the benchmark's training part.
         until_interval: ask problems in random order until the half-width of the accuracy's interval is under so many points
@@ -95,6 +99,7 @@ def evaluate(
     if isinstance(benchmark, str):
         benchmark = find_benchmark(benchmark)
     sampling = sampling or Sampling(temperature=0.0)
+    may_grow = chunk is None and until_interval is None and not getattr(engine, "same_numerics", True)
     chunk = chunk if chunk is not None else CHUNK if until_interval is None else CHUNK_UNTIL
     _check(samples, sampling, limit, chunk)
     problems = benchmark.load(path, limit)
@@ -122,10 +127,13 @@ def evaluate(
             now, todo = todo[:chunk], todo[chunk:]
             if not now:
                 break
+            began = time.monotonic()
             for line in asking.ask(now, digest):
                 append_line(folder / SAMPLES, line)
                 pulse.beat()
                 kept.append(line)
+            if may_grow:
+                chunk = grown(chunk, time.monotonic() - began)
     if stop is not None:
         problems = stop.counted
         counted = {p.item_id for p in problems}
@@ -163,14 +171,17 @@ def evaluate(
         versions=versions(),
         settings=digest,
         notes=(benchmark.notes(problems) if benchmark.notes else [])
-        + notes(
-            benchmark, len(problems), kept, sum((x["item_id"], x["sample"]) in resumed for x in kept), stopped
-        ),
+        + notes(benchmark, len(problems), kept, sum((x["item_id"], x["sample"]) in resumed for x in kept), stopped),
     )
     result.write(folder)
     if show:
         tables.print_result(result)
     return result
+
+
+def grown(chunk: int, seconds: float) -> int:
+    """How many requests to hand over next, if so many took so long."""
+    return min(LARGEST, 2 * chunk) if seconds < QUICK else chunk
 
 
 def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_name: str | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from posttrain.errors import Mistake
 from posttrain.evaluation import Benchmark, Problem, Result, evaluate
 from posttrain.evaluation.compare import compare
 from posttrain.evaluation.run import compare_command, evaluate_command
+from posttrain.evaluation.sampling import grown
 from rollouts.records import Completion, Sampling
 
 TOY = Benchmark(
@@ -86,6 +87,26 @@ def test_the_same_seed_gives_the_same_and_another_other_streams(scripted, tokeni
     run(three, tokenizer, tmp_path / "3", seed=1)
     assert one.asked[:20] == two.asked, "neither chunk nor limit changes a stream"
     assert not {s for _, s in one.asked} & {s for _, s in three.asked}
+
+
+@pytest.mark.parametrize(("trainers_own", "sizes"), [(False, [256, 512, 432]), (True, [256, 256, 256, 256, 176])])
+def test_a_quick_engine_that_schedules_itself_gets_more_at_once(
+    scripted, tokenizer, tmp_path, monkeypatch, trainers_own, sizes
+):
+    monkeypatch.setattr("posttrain.evaluation.sampling.QUICK", float("inf"))
+    many = Benchmark(
+        "many", TOY.read, rows=lambda limit: [{"question": f"{i} + {i}?", "answer": 2 * i} for i in range(1200)]
+    )
+    engine = scripted(lambda prompt, seed: "\\boxed{0}")
+    engine.same_numerics = trainers_own
+    answer, asked = engine.generate, []
+    engine.generate = lambda ids, *rest: asked.append(len(ids)) or answer(ids, *rest)
+    evaluate(many, engine, tokenizer, out_dir=tmp_path, model_name="m", sampling=Sampling(0.0, max_tokens=20))
+    assert asked == sizes
+
+
+def test_a_slow_engine_does_not_get_more():
+    assert [grown(256, 29.0), grown(256, 31.0), grown(4096, 1.0)] == [512, 256, 4096]
 
 
 def test_majority_merges_what_the_grader_holds_equal(scripted, tokenizer, tmp_path):
