@@ -53,7 +53,7 @@ def row_of(found: Candidate, weight: int, document: Document, settings: dict[str
     }
 
 
-_POINTING = re.compile(r"\b(?:above|below|all of|none of|both|neither)\b|\b[A-Z]\b.*\b(?:and|or)\b.*\b[A-Z]\b")
+_POINTING = re.compile(r"(?i:\b(?:above|below|all of|none of|both|neither)\b)|\b[A-Z]\b.*\b(?:and|or)\b.*\b[A-Z]\b")
 
 
 def mixed(draft: Draft) -> tuple[list[str], int | None]:

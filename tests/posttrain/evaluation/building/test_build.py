@@ -245,7 +245,7 @@ def test_the_right_choice_is_anywhere_whatever_the_writer_likes():
         assert mixed(draft) == (choices, right)
         places.append(right)
     assert chisquare([places.count(i) for i in range(4)]).pvalue > 0.001
-    for fixed in (("x", "y", "all of the above"), ("x", "y", "both A and B"), ("x", "A or B")):
+    for fixed in (("x", "y", "None of these, or all of them"), ("x", "y", "Both A and B"), ("x", "A or B")):
         assert mixed(Draft("q", "y", ("c",), fixed, 1)) == (list(fixed), 1)
     assert mixed(Draft("q", "y", ("c",))) == ([], None)
 
