@@ -25,6 +25,13 @@ def doubts(session: Session, known: Pool) -> list[str]:
         said.append(
             f"the ability is at the end of the scale ({session.ability.value:+.0f}): the bank has no items for it"
         )
+    shares = {step.share for step in session.trace}
+    if shares in ({0.0}, {1.0}):
+        which, side = ("none", "below") if shares == {0.0} else ("all", "above")
+        said.append(
+            f"{which} of the asked answers were right: the model is {side} what the bank's items can place, and ability and "
+            "predicted accuracy are only bounds, drawn towards the bank's middle"
+        )
     never = sum(known.items[step.item].solved == 0 for step in session.trace)
     if never > UNKNOWN * len(session.trace):
         said.append(

@@ -10,10 +10,12 @@ from posttrain import cli
 from posttrain.errors import Mistake
 from posttrain.evaluation import Benchmark, Problem, Result, evaluate
 from posttrain.evaluation.adaptive.bank import Bank, Calibrated, Item, gold_digest, text_digest
+from posttrain.evaluation.adaptive.calibrate import fit_command
 from posttrain.evaluation.adaptive.loop import Rule, Session, replay
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
 from posttrain.evaluation.compare import compare
 from posttrain.evaluation.run import evaluate_command
+from rewards.grading import GRADER
 from rollouts.records import Sampling
 
 TOY = Benchmark(
@@ -185,6 +187,7 @@ def test_a_model_that_the_bank_cannot_place_is_told(scripted, tokenizer, bank, t
     ).notes
     assert any("end of the scale (+4)" in note for note in told)
     assert any("80 of the asked items were solved by no model" in note for note in told)
+    assert any("all of the asked answers were right: the model is above" in note for note in told)
 
 
 def test_it_is_not_paired_with_another(scripted, tokenizer, bank, tmp_path):
@@ -208,3 +211,42 @@ def test_the_command_line_says_what_is_missing(words, said, capsys):
     code = cli.main(["evaluate", "--model", "miniature/arithmetic", "--benchmark", "arithmetic", *words])
     assert code == 2
     assert said in capsys.readouterr().err
+
+
+def test_from_evaluations_to_a_bank_to_an_adaptive_evaluation(scripted, tokenizer, tmp_path):
+    """Full evaluations of a few models make a bank that knows how they were made, and that judges another."""
+
+    def knows_up_to(limit):
+        def say(prompt, seed):
+            i = number(prompt)
+            return f"So \\boxed{{{2 * i if seed % 1009 / 1009 < 1 / (1 + math.exp((i - limit) / 8)) else 1}}}."
+
+        return say
+
+    def full(name, limit):
+        return evaluate(TOY, scripted(knows_up_to(limit)), tokenizer, out_dir=tmp_path / name, model_name=name,
+                        samples=4, sampling=WARM, progress=False)  # fmt: skip
+
+    limits = (5, 15, 25, 35, 45, 55, 65, 75)
+    known = [full(f"m{limit}", limit) for limit in limits]
+    made = fit_command([r.directory for r in known], tmp_path / "bank.json", quiet=True)
+    assert (made.benchmark, made.samples, made.grader, made.prompt) == ("toy", 4, GRADER, known[0].prompt_hash)
+    assert [m.accuracy for m in made.models] == pytest.approx([r.accuracy["value"] for r in known])
+    assert [m.ability for m in made.models] == sorted(m.ability for m in made.models)
+    assert [item.gold for item in made.items] == [gold_digest(p.gold) for p in PROBLEMS]
+    assert np.corrcoef(made.b, range(80))[0, 1] > 0.9
+    found = [
+        run(
+            scripted(knows_up_to(limit)),
+            tokenizer,
+            (made, tmp_path / "bank.json"),
+            tmp_path / f"adaptive-{limit}",
+            samples=4,
+        )
+        for limit in (20, 40, 60)
+    ]
+    abilities = [result.adaptive["ability"] for result in found]
+    assert abilities == sorted(abilities)
+    for result, limit in zip(found, (20, 40, 60), strict=True):
+        assert result.accuracy["value"] == pytest.approx(full(f"judged{limit}", limit).accuracy["value"], abs=0.06)
+        assert not any("another" in note for note in result.notes)
