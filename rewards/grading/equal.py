@@ -103,7 +103,14 @@ def equal(gold: str, answer: str) -> Verdict:
     for text, shape in ((gold, other), (answer, one)):
         if isinstance(shape, Listing) and shape.kind == "tuple" and plain_number(text) is not None:
             return False, "number and tuple"  # `24,500` is no pair
+    if isinstance(one, Listing) != isinstance(other, Listing):
+        one, other = _number_if_it_is_one(gold, one), _number_if_it_is_one(answer, other)
     return _same(_only(one), _only(other))
+
+
+def _number_if_it_is_one(text: str, shape: Shape) -> Shape:
+    """`1,000` is a list beside a list, and a number beside anything else."""
+    return Expression(text.replace(",", "")) if plain_number(text) is not None else shape
 
 
 def _only(shape: Shape) -> Shape:

@@ -162,6 +162,7 @@ def read(text: str, depth: int = 0) -> Shape:
         before, _, after = text.partition(r"\approx")
         named = re.fullmatch(r"\s*\\?[a-zA-Z]*\s*", before) and before.strip() not in (r"\pi", "e")
         text = closed(after if named else before)
+    text = _ungrouped(text)
     if len(pieces := _pieces(text)) > 1:
         return _several(pieces, text, depth)
     if bracketed := _bracketed(text, depth):
@@ -181,6 +182,23 @@ def read(text: str, depth: int = 0) -> Shape:
     if _RATIO.fullmatch(text) and "\\" not in text.replace(r"\frac", "").replace(r"\sqrt", ""):
         return Ratio(tuple(closed(part) for part in text.split(":")))
     return quantity(text)
+
+
+_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
+
+
+def _ungrouped(text: str) -> str:
+    """`x=1,000`, `1,000\\text{ apples}`: the commas of the only number that has any, outside brackets, separate nothing.
+
+    A text that is nothing but such a number stays: it may be a list.
+    """
+    found = _GROUPED.search(text)
+    if found is None or text.strip("+-") == found[0] or text.count(",") != found[0].count(","):
+        return text
+    before = text[: found.start()]
+    if any(before.count(a) != before.count(b) for a, b in ("()", "[]", "{}")):
+        return text
+    return before + found[0].replace(",", "") + text[found.end() :]
 
 
 _LEAD = re.compile(r"^\\text\s*\{[^{}]*\b(?:is|answer|are|equals)\s*:?\s*\}\s*(?=\S)", re.IGNORECASE)
