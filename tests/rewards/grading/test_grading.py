@@ -152,6 +152,28 @@ def test_a_comparison_without_end_costs_one_deadline():
     assert time.monotonic() - began < 1.0
 
 
+@pytest.mark.parametrize(
+    "bomb",
+    [r"10^{10^{10}}", r"2^{2^{2^{2^{2^{2^{2}}}}}}", r"(10^{9})!", r"\binom{10^{9}}{5\cdot 10^{8}}", r"\sum_{k=1}^{10^{12}}\frac{1}{k}",
+     r"\prod_{k=1}^{10^{9}}k", r"9^{9^{9}}-9^{9^{9}}+7", r"\int_0^1 x^{x^{x^{x}}}\sin(e^{x^{9}})\,dx", r"((x+y+z)^{400}+1)^{40}", r"\sqrt{10^{10^{9}}}"],
+)  # fmt: skip
+def test_bombs_cost_a_deadline_at_most(bomb):
+    """None is right, none is an error, and what comes after it is judged as ever."""
+    pool.compare([("x", "x+1")], 5.0)  # the workers are there
+    began = time.monotonic()
+    bombed, after = grade_many([("7", boxed(bomb)), (r"2\sqrt3", boxed(r"\sqrt{12}"))], timeout=1.5)
+    assert time.monotonic() - began < 25  # two minutes and more without a deadline
+    assert bombed.verdict in ("TIMEOUT", "WRONG")
+    assert after.right
+
+
+def test_many_tasks_of_a_loop():
+    async def main():
+        return await asyncio.gather(*(asyncio.to_thread(grade, f"x+{k}", boxed(f"{k + k % 2}+x")) for k in range(16)))
+
+    assert [v.right for v in asyncio.run(main())] == [True, False] * 8
+
+
 def test_from_threads_and_from_a_running_loop():
     found = {}
 
