@@ -138,7 +138,7 @@ def read_bank(path: Path | str) -> Bank:
     if bank.digest != _digest_of(record):
         raise Mistake(f"{path}: altered since it was written (its digest is another); fit it again")
     if (twice := _repeated([item.id for item in bank.items])) is not None:
-        raise Mistake(f"{path}: item {twice} is there twice")
+        raise Mistake(f"{path}: item {named(twice)} is there twice")
     return bank
 
 
@@ -150,6 +150,12 @@ def _shape() -> TypeAdapter[Bank]:
 def _repeated(names: Sequence[str]) -> str | None:
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+
+
+def named(text: str) -> str:
+    """A name from a file, for a message: one line, not endless."""
+    short = " ".join(text.split())
+    return short if len(short) <= 80 else short[:77] + "..."
 
 
 def text_digest(question: str) -> str:
@@ -208,23 +214,23 @@ def pool(
     found = [(item, by_id[item.id]) for item in bank.items if item.id in by_id]
     if not found:
         raise Mistake(
-            f"{where}: none of its {len(bank.items)} items (the first: {bank.items[0].id[:60]}) is among the "
+            f"{where}: none of its {len(bank.items)} items (the first: {named(bank.items[0].id)}) is among the "
             f"{len(by_id)} problems of {benchmark}; fit it with --benchmark {benchmark}, or give the data it was made from"
         )
     if not part and len(found) < len(bank.items):
         missing = next(item.id for item in bank.items if item.id not in by_id)
         raise Mistake(
-            f"{where}: {len(bank.items) - len(found)} of its {len(bank.items)} items (the first: {missing[:60]}) are not "
+            f"{where}: {len(bank.items) - len(found)} of its {len(bank.items)} items (the first: {named(missing)}) are not "
             f"among the {len(by_id)} problems of {benchmark}; give the data it was made from (--data PATH)"
         )
     for item, problem in found:
         if item.text is not None and item.text != text_digest(problem.question):
             raise Mistake(
-                f"{where}: item {item.id[:60]} was fitted with another question text than {benchmark} has now"
+                f"{where}: item {named(item.id)} was fitted with another question text than {benchmark} has now"
             )
         if item.gold is not None and item.gold != gold_digest(problem.gold):
             raise Mistake(
-                f"{where}: item {item.id[:60]} was fitted with another right answer than {benchmark} has now"
+                f"{where}: item {named(item.id)} was fitted with another right answer than {benchmark} has now"
             )
     notes = []
     if bank.grader is not None and grader is not None and bank.grader != grader:

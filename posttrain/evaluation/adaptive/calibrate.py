@@ -16,7 +16,7 @@ from posttrain import terminal
 from posttrain.errors import Mistake
 from posttrain.evaluation.adaptive import fit as fitting
 from posttrain.evaluation.adaptive import responses
-from posttrain.evaluation.adaptive.bank import Bank, Calibrated, Item, gold_digest, text_digest
+from posttrain.evaluation.adaptive.bank import Bank, Calibrated, Item, gold_digest, named, text_digest
 from posttrain.evaluation.benchmarks.base import Problem, find_benchmark
 
 FEW = 20
@@ -70,11 +70,11 @@ def bank_of(
 ) -> Bank:
     """Fit a table. `problems` are those of `benchmark`, if they are at hand."""
     settings = settings or fitting.Settings()
-    named = _one_of("benchmark", [(s.benchmark, s.where) for s in table.subjects])
-    if benchmark is not None and named is not None and benchmark != named:
-        where = next(s.where for s in table.subjects if s.benchmark == named)
-        raise Mistake(f"{where}: answers to {named}, not to {benchmark}")
-    benchmark = benchmark or named
+    said_benchmark = _one_of("benchmark", [(s.benchmark, s.where) for s in table.subjects])
+    if benchmark is not None and said_benchmark is not None and benchmark != said_benchmark:
+        where = next(s.where for s in table.subjects if s.benchmark == said_benchmark)
+        raise Mistake(f"{where}: answers to {said_benchmark}, not to {benchmark}")
+    benchmark = benchmark or said_benchmark
     notes: list[str] = []
     if problems:
         table, said = _named_as(table, benchmark or "", problems)
@@ -160,13 +160,12 @@ def _named_as(
     if len(strange) == len(table.items) and all(rows):
         places = [int(match[1]) for match in rows if match]
         if max(places) < len(problems) and len(set(places)) == len(places):
-            named = [problems[place].item_id for place in places]
-            return replace(table, items=named), [
-                f"items were named by their row of {benchmark}, counted from 0 (the first: {table.items[0][:60]})"
+            return replace(table, items=[problems[place].item_id for place in places]), [
+                f"items were named by their row of {benchmark}, counted from 0 (the first: {named(table.items[0])})"
             ]
     where = next(s.where for s in table.subjects if strange[0] in s.shares)
     raise Mistake(
-        f"{where}: item {strange[0][:60]} is none of the {len(problems)} problems of {benchmark} ({len(strange)} such "
+        f"{where}: item {named(strange[0])} is none of the {len(problems)} problems of {benchmark} ({len(strange)} such "
         f"items); ids should be the benchmark's ({problems[0].item_id}) or row numbers from 0"
     )
 

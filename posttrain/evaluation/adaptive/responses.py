@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from posttrain.errors import Mistake
+from posttrain.evaluation.adaptive.bank import named
 from posttrain.evaluation.adaptive.model import Floats
 from posttrain.evaluation.results import RESULT, SAMPLES, Result, by_item, load_samples
 
@@ -63,7 +64,7 @@ def read(places: Sequence[str | Path]) -> Table:
     for subject in subjects:
         if subject.name in seen:
             raise Mistake(
-                f'{subject.where}: model "{subject.name[:80]}" is in {seen[subject.name]} already; give each its own name'
+                f'{subject.where}: model "{named(subject.name)}" is in {seen[subject.name]} already; give each its own name'
             )
         seen[subject.name] = subject.where
     items = list(dict.fromkeys(item for subject in subjects for item in subject.shares))
@@ -105,9 +106,9 @@ def _json_lines(path: Path) -> Iterator[Subject]:
                 raise Mistake(f"{where}: subject_id should be the model's name, not {_short(name)}")
             answers = {k: v for k, v in record["responses"].items() if v is not None}
             if not answers:
-                raise Mistake(f"{where}: {_short(name)} has no responses")
+                raise Mistake(f"{where}: {named(name)} has no responses")
             found += 1
-            yield Subject(name, where, {k: _share(v, f"{where}, item {k[:60]}") for k, v in answers.items()})
+            yield Subject(name, where, {k: _share(v, f"{where}, item {named(k)}") for k, v in answers.items()})
     if not found:
         raise Mistake(f"{path}: holds no models")
 
@@ -125,7 +126,7 @@ def _csv(path: Path) -> Iterator[Subject]:
         if not name:
             raise Mistake(f"{path}, row 1, column {column}: no name of a model")
         if name in names[: column - 2]:
-            raise Mistake(f'{path}, row 1, column {column}: model "{name[:80]}" is there twice')
+            raise Mistake(f'{path}, row 1, column {column}: model "{named(name)}" is there twice')
     answers: dict[str, dict[str, float]] = {name: {} for name in names}
     seen: dict[str, int] = {}
     for number, row in rows[1:]:
@@ -136,15 +137,15 @@ def _csv(path: Path) -> Iterator[Subject]:
         if not item:
             raise Mistake(f"{where}: no item id in the first column")
         if item in seen:
-            raise Mistake(f"{where}: item {item[:60]} is in row {seen[item]} already")
+            raise Mistake(f"{where}: item {named(item)} is in row {seen[item]} already")
         seen[item] = number
         for name, cell in zip(names, row[1:], strict=True):
             if cell.strip():
-                answers[name][item] = _share(cell.strip(), f"{where}, model {name[:60]}")
+                answers[name][item] = _share(cell.strip(), f"{where}, model {named(name)}")
     for name, given in answers.items():
         if not given:
-            raise Mistake(f"{path}, column {name[:60]}: no responses")
-        yield Subject(name, f"{path}, column {name[:60]}", given)
+            raise Mistake(f"{path}, column {named(name)}: no responses")
+        yield Subject(name, f"{path}, column {named(name)}", given)
 
 
 def _evaluation(folder: Path) -> Subject:
@@ -153,16 +154,16 @@ def _evaluation(folder: Path) -> Subject:
     if not items:
         raise Mistake(f"{file}: holds no samples")
     result = Result.read(folder) if (folder / RESULT).is_file() else None
-    named = {str(line.get("benchmark")) for lines in items.values() for line in lines if line.get("benchmark")}
-    if len(named) > 1:
-        raise Mistake(f"{file}: samples of several benchmarks ({', '.join(sorted(named))[:120]})")
+    benchmarks = {str(line.get("benchmark")) for lines in items.values() for line in lines if line.get("benchmark")}
+    if len(benchmarks) > 1:
+        raise Mistake(f"{file}: samples of several benchmarks ({', '.join(sorted(benchmarks))[:120]})")
     return Subject(
         str(folder),
         str(file),
         {item: sum(line["score"] for line in lines) / len(lines) for item, lines in items.items()},
         {item: len(lines) for item, lines in items.items()},
         {item: lines[0]["gold"] for item, lines in items.items()},
-        named.pop() if named else None,
+        benchmarks.pop() if benchmarks else None,
         result.grader if result else None,
         result.prompt_hash if result else None,
     )

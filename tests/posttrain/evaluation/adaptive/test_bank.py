@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import Benchmark, Problem
@@ -202,3 +204,37 @@ def test_files_that_are_no_bank(bank, tmp_path):
     twice.write(path)
     with pytest.raises(Mistake, match="is there twice"):
         read_bank(path)
+
+
+def tried(do):
+    """What it returned, or the mistake it told."""
+    try:
+        return do(), ""
+    except Mistake as told:
+        return None, str(told)
+
+
+cells = st.one_of(
+    st.none(), st.booleans(), st.integers(-1, 2), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=1)
+)
+names = st.text(st.characters(codec=None), min_size=0, max_size=4)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(names, st.dictionaries(names, cells, max_size=4)), max_size=4))
+def test_any_table_is_fitted_and_read_back_or_told_in_one_line(tmp_path, rows):
+    """Names may hold anything that JSON can: control characters, halves of surrogate pairs."""
+    file = tmp_path / "r.jsonl"
+    file.write_text("".join(json.dumps({"subject_id": n, "responses": r}) + "\n" for n, r in rows))
+    made, told = tried(lambda: fit_command([file], tmp_path / "bank.json", quiet=True))
+    assert "\n" not in told
+    assert made is None or read_bank(tmp_path / "bank.json") == made
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=60), st.text("item,mn01.\n\r\"'\x00 ", max_size=60).map(str.encode)))
+def test_any_file_is_a_table_or_told_in_one_line(tmp_path, content):
+    for name in ("r.csv", "r.jsonl", "bank.json"):
+        (tmp_path / name).write_bytes(content)
+        look = read_bank if name == "bank.json" else lambda path: responses.read([path])
+        assert "\n" not in tried(lambda path=tmp_path / name, look=look: look(path))[1]
