@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_WHERE: dict[str, str] = {}
+_WHERE = {"sft": "turns", "preferences": "pairs", "export": "rollouts"}
+"""Function: its module (of another name, so that importing one does not hide the other)."""
 
 
 def __getattr__(name: str) -> Any:

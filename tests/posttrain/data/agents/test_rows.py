@@ -1,0 +1,123 @@
+"""From trajectories to rows: roles, gates, mixes, pairs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from posttrain.data.agents import adp, chat, mix
+from posttrain.data.agents.pairs import preferences
+from posttrain.data.agents.turns import sft
+from posttrain.errors import Mistake
+
+
+def row(name, *, command="ls", found="f", said="done", reward=None, thought="Look."):
+    steps = [
+        {"class_": "text_observation", "content": "go", "source": "user"},
+        {"class_": "code_action", "language": "bash", "content": command, "description": thought, "tool_call_id": "a"},
+        {"class_": "text_observation", "content": found, "source": "environment", "tool_call_id": "a"},
+        {"class_": "message_action", "content": said},
+    ]
+    if reward is not None:
+        steps[-1]["reward"] = reward
+    return {"schema_version": "1.2.0", "id": name, "content": steps, "details": {}}
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return str(path)
+
+
+def test_roles_and_train_flags():
+    made = chat.write(adp.read(row("x"), "row 1"))
+    assert [m["role"] for m in made.messages] == ["user", "assistant", "tool", "assistant"]
+    assert made.train == [0, 1, 0, 1]
+    assert made.messages[1]["tool_calls"][0]["function"] == {"name": "execute_bash", "arguments": {"command": "ls"}}
+    assert made.messages[2]["tool_call_id"] == made.messages[1]["tool_calls"][0]["id"]
+    text = chat.as_text(made)
+    assert [m["role"] for m in text.messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert text.train == [0, 0, 1, 0, 1]
+
+
+def test_calls_without_ids_are_answered_by_what_follows():
+    old = {k: v for k, v in row("x").items() if k != "schema_version"}
+    for step in old["content"]:
+        step.pop("tool_call_id", None)
+    assert [m["role"] for m in chat.write(adp.read(old, "row 1")).messages] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+
+
+def test_a_chat_says_what_it_loses():
+    web = {
+        "class_": "web_observation",
+        "html": "<p>",
+        "axtree": None,
+        "url": None,
+        "viewport_size": None,
+        "image_observation": None,
+    }
+    whole = row("x", reward=1.0)
+    whole["content"].insert(1, web)
+    assert {"web_observation", "reward", "code_action"} <= set(chat.losses(adp.read(whole, "row 1")))
+
+
+def test_gates_count_and_the_mix_is_stored(tmp_path, capsys):
+    endless = row("b")
+    endless["content"].pop()
+    good = written(tmp_path / "good.jsonl", [row("a"), endless, row("c", thought=None)])
+    big = written(tmp_path / "big.jsonl", [row(f"n{i}") for i in range(20)])
+    rows = sft(
+        sources=[{"path": good, "weight": 2, "licence": "MIT"}, {"path": big, "name": "huge"}],
+        cap=0.6,
+        mix_file=str(tmp_path / "mix.json"),
+    )
+    stored = json.loads((tmp_path / "mix.json").read_text())["sources"]
+    assert stored["good"]["rejected"] == {"no proper end": 1}
+    assert stored["good"]["thought_share"] == pytest.approx(2 / 3)
+    assert (len(stored["good"]["drawn"]), len(stored["huge"]["drawn"])) == (4, 6)
+    assert len(rows) == 20
+    assert len({one["row_id"] for one in rows}) == 20
+    assert {(one["source"], one["licence"], one["weight"]) for one in rows} == {
+        ("good", "MIT", 2),
+        ("huge", None, 1.0),
+    }
+    said = capsys.readouterr().err
+    assert "good: 3 trajectories, 1 left out (1 no proper end); 67% of calls with a thought (below 80%)" in said
+    with pytest.raises(Mistake, match="least_thoughts is 80%"):
+        sft(good, least_thoughts=0.8)
+
+
+def test_multipliers_of_the_paper():
+    drawn = mix.draw({"orca": 1046100, "swe": 500, "one": 7}, {"orca": 0.001, "swe": 3}, None, 0)
+    assert {name: len(ids) for name, ids in drawn.items()} == {"orca": 1047, "swe": 1500, "one": 7}
+    assert len(set(drawn["orca"])) == 1047
+    with pytest.raises(Mistake, match="with 2 sources one has at least 50%"):
+        mix.capped({"a": 1, "b": 2}, 0.4)
+
+
+def test_faults_name_file_row_and_field(tmp_path):
+    bad = row("b")
+    bad["content"][3]["thoughts"] = "x"
+    path = written(tmp_path / "std.jsonl", [row("a"), bad])
+    with pytest.raises(Mistake, match=r"std\.jsonl, row 2: content\.3\.thoughts: no such field"):
+        sft(path)
+
+
+def test_pairs_are_of_one_context_and_the_worse_step_is_rejected(tmp_path):
+    path = written(
+        tmp_path / "std.jsonl",
+        [row("a", reward=1.0), row("b", command="rm", found="e", reward=0.0), row("c", said="no", reward=0.25)],
+    )
+    rows = preferences(path)
+    assert [(one["margin"], one["rejected"][0]["content"]) for one in rows][1] == (0.75, "no")
+    assert '"rm"' in rows[0]["rejected"][0]["content"]
+    assert rows[0]["margin"] == pytest.approx((1.0 + 0.25) / 2)  # two trajectories go through the better first step
+    assert rows[0]["prompt"][-1] == {"role": "user", "content": "go"}
+    assert "tool_response" in rows[1]["prompt"][-1]["content"]
+    with pytest.raises(Mistake, match="no pair"):
+        preferences(path, margin=2.0)

@@ -1,0 +1,55 @@
+"""Rows made of agents' trajectories are really trained on, by SFT and by DPO."""
+
+from __future__ import annotations
+
+import json
+
+from posttrain.data import load_rows
+from posttrain.recipe.schema import Source
+from posttrain.rundir import read_lines
+from posttrain.trainers.dpo import DPO
+from posttrain.trainers.sft import SFT
+
+
+def row(name, *, command="ls", found="f", said="done", reward=None, thought="Look."):
+    steps = [
+        {"class_": "text_observation", "content": "go", "source": "user"},
+        {"class_": "code_action", "language": "bash", "content": command, "description": thought, "tool_call_id": "a"},
+        {"class_": "text_observation", "content": found, "source": "environment", "tool_call_id": "a"},
+        {"class_": "message_action", "content": said},
+    ]
+    if reward is not None:
+        steps[-1]["reward"] = reward
+    return {"schema_version": "1.2.0", "id": name, "content": steps, "details": {}}
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return str(path)
+
+
+def test_sft_trains_on_them(parts, tmp_path):
+    path = written(tmp_path / "std.jsonl", [row(f"r{i}", found=str(i), said=f"done {i}") for i in range(8)])
+    built = parts(rewards=[], algorithm="sft", args={"max_steps": 3, "per_device_train_batch_size": 2})
+    source = Source.model_validate({"use": "posttrain.data.agents:sft", "with": {"path": path}})
+    built.train, counts = load_rows(source, built.tokenizer)
+    assert counts["kept"] == 16
+    trainer = SFT.build(built)
+    one = trainer.train_dataset[1]
+    trained = [i for i, label in zip(one["input_ids"], one["labels"], strict=True) if label != -100]
+    assert built.tokenizer.decode(trained) == "done 0<|end|>"
+    trainer.train()
+    assert [m["step"] for m in read_lines(built.run.metrics) if m["phase"] == "train"] == [1, 2, 3]
+
+
+def test_dpo_trains_on_them(parts, tmp_path):
+    given = [row(f"r{i}", found=str(i % 4), said=f"end {i}", reward=i / 8) for i in range(16)]
+    source = Source.model_validate(
+        {"use": "posttrain.data.agents:preferences", "with": {"path": written(tmp_path / "std.jsonl", given)}}
+    )
+    built = parts(rewards=[], algorithm="dpo", args={"max_steps": 2, "per_device_train_batch_size": 2})
+    built.train, counts = load_rows(source, built.tokenizer)
+    assert counts["kept"] == 12
+    DPO.build(built).train()
+    train = [m for m in read_lines(built.run.metrics) if m["phase"] == "train"]
+    assert [m["step"] for m in train] == [1, 2]
