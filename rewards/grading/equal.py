@@ -116,7 +116,8 @@ def _number_if_it_is_one(text: str, shape: Shape) -> Shape:
 def _only(shape: Shape) -> Shape:
     """`\\{4\\}` → `4`: braces around a whole answer may be left out."""
     if isinstance(shape, Listing) and shape.kind == "set" and len(shape.items) == 1:
-        return shape if isinstance(shape.items[0], (Listing, Region)) else shape.items[0]
+        only = shape.items[0]
+        return shape if isinstance(only, Region) or (isinstance(only, Listing) and only.kind != "tuple") else only
     return shape
 
 

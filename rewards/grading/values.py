@@ -23,7 +23,7 @@ def is_zero(value: Any) -> bool:
 
 _LETTER_I = re.compile(r"\\[a-zA-Z]+|_\s*\{[^{}]*\}|_\s*\w|\{\\text[^{}]*\}|\\text\s*\{[^{}]*\}|[iI]")
 _UNSAFE = re.compile(
-    r"\d\s+\d|\d_|\d\s*'|\\pmod|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
+    r"\d\s+\d|\d_|\d\s*'|!\s*!|\\pmod|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
 )
 _REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,40})\s*\}?")
 _CACHED = 4096
@@ -54,6 +54,8 @@ def value_of(text: str) -> Any:
         return -sympy.oo if text.startswith("-") else sympy.oo
     text = re.sub(r"(?<=[a-zA-Z}])'+", lambda m: r"^{\prime" + r"\prime" * (len(m[0]) - 1) + "}", text)
     text = re.sub(r"_\{\s*\\([a-zA-Z]+)\s*\}", r"_{\1}", text)
+    # A power T is a transpose to the grammar, which it then leaves out.
+    text = re.sub(r"\^\s*(?:T(?![a-zA-Z_])|\{\s*T\s*\})", r"^{\\mathcal{T}}", text)
     # The grammar knows no subscript on e and E.
     text = re.sub(r"(?<![a-zA-Z\\])([eE])(?=\s*_)", r"\\mathcal{\1}", text)
     if not re.search(r"\\(?:sum|prod)", text):
