@@ -172,6 +172,15 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of an engine")
     _trust(build)
 
+    data = _verb(verbs, "data", None, "trajectories and rows")
+    hand_out = _verb(data.add_subparsers(required=True, metavar="VERB"), "export", data_export,
+                     "write a run's rollouts as agents' trajectories")  # fmt: skip
+    hand_out.add_argument("run", help="the run's folder")
+    hand_out.add_argument(
+        "--format", default="atif", choices=["atif", "adp"], help="ATIF keeps token ids and log-probs (default)"
+    )
+    hand_out.add_argument("--out", metavar="FILE", help="default: rollouts-FORMAT.jsonl in the run's folder")
+
     report = _verb(verbs, "report", report_command, "write the page of a run (again)")
     report.add_argument("run", help="the run's folder")
 
@@ -350,6 +359,20 @@ def benchmark_build_command(options: argparse.Namespace) -> None:
         dtype=options.dtype,
         **variable,
     )
+
+
+def data_export(options: argparse.Namespace) -> None:
+    from posttrain.data.agents.rollouts import export
+
+    out = Path(options.out) if options.out else Path(options.run) / f"rollouts-{options.format}.jsonl"
+    made = export(options.run, options.format, out)
+    without = made["rows"] - made["with_tokens"]
+    hint = (
+        f" ({without} without token ids: the run did not set rollouts.keep_tokens)"
+        if options.format == "atif" and without
+        else ""
+    )
+    print(terminal.line(f"{out}: {made['rows']} trajectories{hint}"))
 
 
 def report_command(options: argparse.Namespace) -> None:

@@ -171,6 +171,8 @@ class Rollouts(Strict):
     """How tokens are drawn."""
     correction: Correction = Field(default_factory=Correction)
     """Trainer-sampler mismatch."""
+    keep_tokens: bool = False
+    """Write token ids and the sampler's log-probs of each rollout into `rollouts/` too (some 30 bytes a token), for export as ATIF."""
 
 
 class Trainer(Strict):

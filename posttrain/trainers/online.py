@@ -153,6 +153,7 @@ class Online(Resumable):
                     "prompt_tokens": len(rollout.prompt_ids),
                     "completion_tokens": len(rollout.completion_ids) if any(rollout.mask) else 0,
                     "faults": faults,
+                    **(_tokens(rollout) if self.parts.recipe.rollouts.keep_tokens else {}),
                 }
             )
         self.recorder.write(int(self.state.global_step), mode, records)
@@ -196,6 +197,10 @@ def bridge_of(parts: Parts) -> Bridge:
         timer=parts.timer,
         template_kwargs=dict(parts.recipe.model.template_args),
     )
+
+
+def _tokens(rollout: Any) -> dict[str, Any]:
+    return {name: list(getattr(rollout, name)) for name in ("prompt_ids", "completion_ids", "logprobs", "mask")}
 
 
 def _finite(value: float) -> float | None:
