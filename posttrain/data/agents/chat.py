@@ -91,7 +91,7 @@ def write(trajectory: Trajectory) -> Chat:
             if trained and step.reasoning_content:
                 message["reasoning_content"] = step.reasoning_content
             messages.append(message)
-            train.append(trained)
+            train.append(0 if (step.kept or {}).get("train") == 0 else trained)
             owner.append(number)
         before = step
     return Chat(messages, train, definitions(trajectory), owner)

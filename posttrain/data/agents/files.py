@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from posttrain.data.agents import adp, atif
+from posttrain.data.agents import adp, atif, chat_rows
 from posttrain.data.agents.steps import Trajectory
 from posttrain.errors import Mistake
 
-READERS = {"adp": adp.read, "atif": atif.read}
+READERS = {"adp": adp.read, "atif": atif.read, "chat": chat_rows.read}
 
 
 def trajectories(
@@ -20,7 +20,7 @@ def trajectories(
     """All rows of a file, checked.
 
     Args:
-        format: `adp`, `atif`, or `auto`: what each row says of itself.
+        format: `adp`, `atif`, `chat`, or `auto`: what each row says of itself.
         source: name of the data set; absent = the file's, without its ending.
 
     Raises:
@@ -35,7 +35,7 @@ def trajectories(
         where = f"{file}, row {number}"
         if not isinstance(row, dict):
             raise Mistake(f"{where}: is {type(row).__name__}, not an object")
-        kind = "atif" if format == "auto" and adp.generation(row) == "atif" else "adp" if format == "auto" else format
+        kind = _says(row) if format == "auto" else format
         read = READERS[kind](
             row, where, source=source or file.stem, licence=licence, filled=file.suffix.lower() == ".parquet"
         )
@@ -47,6 +47,12 @@ def trajectories(
     if not out:
         raise Mistake(f"{file}: has no rows")
     return out
+
+
+def _says(row: dict[str, Any]) -> str:
+    """The format of a row; what is none of them is read as ADP, whose reader says what it is."""
+    kind = adp.generation(row)
+    return kind if kind in ("atif", "chat") else "adp"
 
 
 def _rows(file: Path) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import pytest
 
 from posttrain.cli import main
 from posttrain.data.agents import adp, atif
+from posttrain.data.agents.pairs import preferences
 from posttrain.rundir import read_lines
 from posttrain.trainers.grpo import GRPO
 
@@ -37,6 +38,9 @@ def test_rollouts_go_out(parts, tmp_path, capsys, keep):
             assert last["metrics"]["logprobs"] == record["logprobs"]
             text = built.tokenizer.decode(last["metrics"]["completion_token_ids"], skip_special_tokens=True)
             assert text == record["completion"]
+    pairs = preferences(str(out))
+    assert all(one["margin"] > 0 and one["chosen"] != one["rejected"] for one in pairs)
+    assert {one["prompt"][0]["content"] for one in pairs} <= {one["prompt"][0]["content"] for one in records}
     assert main(["data", "export", str(built.run.root), "--format", "adp", "--out", str(out)]) == 0
     for number, line in enumerate(out.read_text().splitlines(), 1):
         row = json.loads(line)

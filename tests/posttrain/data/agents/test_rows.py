@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from posttrain.data.agents import adp, chat, mix
+from posttrain.data.agents import adp, chat, chat_rows, mix
 from posttrain.data.agents.pairs import preferences
 from posttrain.data.agents.turns import sft
 from posttrain.errors import Mistake
@@ -121,3 +121,27 @@ def test_pairs_are_of_one_context_and_the_worse_step_is_rejected(tmp_path):
     assert "tool_response" in rows[1]["prompt"][-1]["content"]
     with pytest.raises(Mistake, match="no pair"):
         preferences(path, margin=2.0)
+
+
+def test_chats_are_read_and_their_flags_kept():
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
+    messages = [
+        {"role": "system", "content": "be good"},
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call, {**call, "id": "b"}], "weight": 0},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+        {"role": "assistant", "content": "done", "train": True},
+    ]
+    made = chat.write(chat_rows.read({"messages": messages, "tools": tools}, "row 1"))
+    assert [m["role"] for m in made.messages] == [m["role"] for m in messages]
+    assert made.train == [0, 0, 0, 0, 0, 1]
+    assert made.tools == tools
+    assert [c["function"]["arguments"] for c in made.messages[2]["tool_calls"]] == [{"x": 1}, {"x": 1}]
+    messages.pop(4)
+    with pytest.raises(Mistake, match=r'row 1: content\.3.tool_call_id: the call "b" has no observation'):
+        chat_rows.read({"messages": messages}, "row 1")
+    messages[2]["tool_calls"][0]["function"]["arguments"] = "{"
+    with pytest.raises(Mistake, match=r"row 1: messages\.2\.tool_calls\.0\.function\.arguments: not JSON"):
+        chat_rows.read({"messages": messages}, "row 1")
