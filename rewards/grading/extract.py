@@ -178,7 +178,11 @@ def _without_box(text: str) -> Found | None:
                 last = mark  # the last one counts
         if last is not None and (answer := _span(last[1])):
             return Found(answer, by)
-    if len(text) <= 200 and "\n" not in text.strip() and (_MATH.fullmatch(text.strip()) or _is_bare(text.strip())):
+    if (
+        len(text) <= 200
+        and "\n" not in text.strip()
+        and (_MATH.fullmatch(text.strip()) or (_is_bare(text.strip()) and not _CONCLUSION.match(text)))
+    ):
         return Found(text.strip(), "whole")
     sentence = [s for s in _SENTENCE.split(tail) if s.strip()][-1]
     if _CONCLUSION.match(sentence) and (answer := _closing(sentence)):
@@ -192,7 +196,9 @@ def _span(rest: str) -> str | None:
     if bold := re.match(r"\*\*(.{1,200}?)\*\*", rest):
         rest = bold[1]
     rest = rest.strip("*_` \t")
-    if math := _MATH.match(rest):
+    if (math := _MATH.match(rest)) and _GOES_ON.match(rest, math.end()):
+        return _first_clause(rest)  # "$12$ or $13$"
+    if math:
         return next(g for g in math.groups() if g is not None).strip()
     if not rest:
         return None
@@ -201,7 +207,9 @@ def _span(rest: str) -> str | None:
     if not rest.startswith(_OPENINGS) and (said := _SAYS.match(rest)):
         return _span(said[1])  # "Final answer: the volume is 120"
     # Words follow: the number, letter or short word at the start is the answer ("80 of them").
-    if math := _MATH.search(rest):
+    if (math := _MATH.search(rest)) and _QUALIFIED.search(rest[: math.start()]):
+        return _first_clause(rest)  # "not equal to $12$"
+    if math:
         return next(g for g in math.groups() if g is not None).strip()
     if number := re.match(
         r"(?:(?:about|exactly|just|only|equal to)\s+)?(" + _LOOSE.pattern + r")(?![\w^*+/=(-])", rest
@@ -209,11 +217,24 @@ def _span(rest: str) -> str | None:
         return number[1].strip()
     if letter := re.match(r"(?:(?:option|choice)\s+)?(\(?[A-J]\)|[B-HJ])(?![\w'])", rest):
         return letter[1]
-    return re.split(r"[.,;](?:\s|$)", rest)[0].strip() or None
+    return _first_clause(rest)
 
 
 _OPENINGS = ("$", "\\", "(", "[")
-_SAYS = re.compile(r"[A-Z](?:[^.$\n]|\$[^$\n]{1,80}\$){0,160}?\s(?:is|are|equals)\s+(.+)")
+_SAYS = re.compile(r"[A-Za-z](?:[^.$\n]|\$[^$\n]{1,80}\$){0,160}?\s(?:is|are|equals)\s+(.+)")
+
+
+def _first_clause(rest: str) -> str | None:
+    return re.split(r"[.,;](?:\s|$)", rest)[0].strip() or None
+
+
+_GOES_ON = re.compile(r"\s*(?:or|plus|minus|times|and|to|if|when)\b")
+_QUALIFIED = re.compile(
+    r"(?:\b(?:not|never|cannot|neither|between)\b|n't\b)[^.]{0,25}$"
+    r"|\b(?:(?:fewer|less|more|greater|larger|smaller|other) than|at (?:most|least)|up to|under|over|above|below)\s*$",
+    re.IGNORECASE,
+)
+"""What turns the number that follows into something that is not the answer."""
 
 
 def _closing(sentence: str) -> str | None:
@@ -221,10 +242,14 @@ def _closing(sentence: str) -> str | None:
     sentence = re.split(r"[\s,;]+$", sentence[: r.start()])[0] if (r := _REASON.search(sentence)) else sentence
     formulas = [m for m in _MATH.finditer(sentence) if len(sentence) - m.end() <= 40]
     if formulas:
+        if _QUALIFIED.search(sentence[: formulas[-1].start()]):
+            return None
         formula = next(g for g in formulas[-1].groups() if g is not None)
         return formula.strip()
     numbers = [m for m in _LOOSE.finditer(sentence) if len(sentence) - m.end() <= 40]
-    return numbers[-1][0] if numbers else None
+    if not numbers or _QUALIFIED.search(sentence[: numbers[-1].start()]):
+        return None
+    return numbers[-1][0]
 
 
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
