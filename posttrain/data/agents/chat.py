@@ -91,10 +91,16 @@ def write(trajectory: Trajectory) -> Chat:
             if trained and step.reasoning_content:
                 message["reasoning_content"] = step.reasoning_content
             messages.append(message)
-            train.append(0 if (step.kept or {}).get("train") == 0 else trained)
+            train.append(0 if _context(step) else trained)
             owner.append(number)
         before = step
     return Chat(messages, train, definitions(trajectory), owner)
+
+
+def _context(step: Any) -> bool:
+    """The row says that this was not written in it: a flag of a chat, ATIF's `is_copied_context`."""
+    kept = step.kept or {}
+    return kept.get("train") == 0 or (kept.get("step") or {}).get("is_copied_context") is True
 
 
 def seen(step: Any) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from posttrain.data.agents import adp, chat, chat_rows, mix
+from posttrain.data.agents import adp, atif, chat, chat_rows, mix
 from posttrain.data.agents.pairs import preferences
 from posttrain.data.agents.turns import sft
 from posttrain.errors import Mistake
@@ -145,3 +145,16 @@ def test_chats_are_read_and_their_flags_kept():
     messages[2]["tool_calls"][0]["function"]["arguments"] = "{"
     with pytest.raises(Mistake, match=r"row 1: messages\.2\.tool_calls\.0\.function\.arguments: not JSON"):
         chat_rows.read({"messages": messages}, "row 1")
+
+
+def test_context_that_was_copied_is_not_trained_on():
+    said = [
+        {"source": "user", "message": "go"},
+        {"source": "agent", "message": "1"},
+        {"source": "agent", "message": "2"},
+    ]
+    steps = [{"step_id": i, **step} for i, step in enumerate(said, 1)]
+    given = {"schema_version": "ATIF-v1.7", "session_id": "s", "agent": {"name": "n", "version": "1"}, "steps": steps}
+    assert chat.write(atif.read(given, "row 1")).train == [0, 1, 1]
+    steps[1]["is_copied_context"] = True
+    assert chat.write(atif.read(given, "row 1")).train == [0, 0, 1]
