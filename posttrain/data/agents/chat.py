@@ -157,7 +157,9 @@ def losses(trajectory: Trajectory) -> list[str]:
             lost.add("metrics")
         if step.class_ in ("web_observation", "image_observation", "code_action"):
             lost.add(step.class_)
-        if step.class_ == "text_observation" and (step.name is not None or step.source != "user"):
+        if step.class_ == "text_observation" and (
+            step.name is not None or step.source != ("user" if step.tool_call_id is None else "environment")
+        ):
             lost.add("source")
         if step.class_ == "message_action" and step.description is not None:
             lost.add("description")

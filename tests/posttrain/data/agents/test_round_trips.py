@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from posttrain.data.agents import adp, atif
+from posttrain.data.agents import adp, atif, chat, chat_rows
 from posttrain.data.agents.steps import Trajectory
 from posttrain.errors import Mistake
 
@@ -204,3 +204,25 @@ def test_generations_are_told_apart(row, said):
         adp.read(row, "row 1")
     with pytest.raises(Mistake, match="this is ADP"):
         atif.read(asked(SAID), "row 1")
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows(newest=True))
+def test_what_a_chat_loses_is_declared(row):
+    """Through a chat and back everything is there, or `losses` says that something is not."""
+    there = adp.read(row, "row 1")
+    made = chat.write(there)
+    back = adp.write(chat_rows.read({"messages": made.messages, "tools": made.tools}, "row 1"))
+    if not chat.losses(there):
+        assert [said(step) for step in back["content"]] == [said(step) for step in row["content"]]
+
+
+def said(step):
+    """A step without nulls and empty thoughts."""
+    return {
+        k: v for k, v in step.items() if v is not None and not (k in ("description", "reasoning_content") and not v)
+    }
+
+
+def test_pages_and_rewards_are_declared_lost():
+    assert {"web_observation", "reward", "code_action", "details"} <= set(chat.losses(adp.read(CORPUS, "row 1")))
