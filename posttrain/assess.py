@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posttrain import adapters, engines, models
+from posttrain import adapters, engines, models, terminal
 from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.adaptive.run import load_pool
@@ -31,7 +31,7 @@ def evaluate_checkpoint(
     out: str | None = None,
     **settings: Any,
 ) -> Result:
-    """Sample `benchmark` from `model` (with `adapter` on top, if any), grade, print, and write samples and result to `out`.
+    """Sample `benchmark` from `model` (with `adapter` on top, if any), grade, print, and write samples, result and a page to `out`.
 
     `settings` are those of `posttrain.evaluation.run.evaluate_command`: samples, temperature, limit, path, seed, style, ...
 
@@ -64,7 +64,7 @@ def evaluate_checkpoint(
         made.sync(Policy(version=0, adapter_dir=None if adapter is None else str(Path(adapter).resolve())))
         return made
 
-    return evaluate_command(
+    found = evaluate_command(
         model=model,
         benchmark=benchmark,
         engine=start,
@@ -75,6 +75,10 @@ def evaluate_checkpoint(
         when="checkpoint",
         **settings,
     )
+    from posttrain import report
+
+    print(terminal.line(f"page: {report.build(found.directory)}"))
+    return found
 
 
 def _folder(model: str, adapter: str | None, benchmark: str) -> str:

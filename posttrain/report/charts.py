@@ -576,7 +576,7 @@ def evaluation_chart(evaluations: list[Evaluation]) -> Chart | None:
     lines: dict[str, Line] = {}
     for evaluation in evaluations:
         estimate = evaluation.estimate()
-        if evaluation.step is None or estimate is None:
+        if evaluation.step is None or estimate is None or evaluation.adaptive is not None:
             continue
         line = lines.setdefault(evaluation.benchmark, Line(evaluation.benchmark, "", []))
         at = bisect_left([x for x, _ in line.points], evaluation.step)

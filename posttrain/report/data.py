@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.metrics import BOOKKEEPING
+from posttrain.report.samples import Samples, gather
 from posttrain.rundir import RunDir
 
 MAX_LINES = 20_000
@@ -26,6 +27,8 @@ MIN_STEPS = 25
 """Steps they are taken from at least, if there are so many."""
 MAX_SAMPLES = 120
 """Samples of one evaluation on the page."""
+MAX_TOLD = 40
+"""Evaluations whose samples are read in full (numbers only): of each benchmark the first and the last."""
 MAX_CHARS = 12_000_000
 """Characters of model text on the page, over all rows."""
 MAX_TEXT = 40_000
@@ -61,10 +64,28 @@ class Evaluation:
         """`when` for reading: `before`, `step 50`, `after`."""
         return f"step {self.step}" if self.step is not None and self.when.startswith("step-") else self.when
 
-    def estimate(self, name: str = "accuracy") -> tuple[float, float | None, float | None] | None:
-        """(value, low, high) of a metric, shares of 1; the bounds are None where the result has none."""
+    @property
+    def metrics(self) -> Record:
         metrics = self.result.get("metrics")
-        entry = metrics.get(name) if isinstance(metrics, dict) else None
+        return metrics if isinstance(metrics, dict) else {}
+
+    @property
+    def adaptive(self) -> Record | None:
+        """What an adaptive evaluation found; None for all others."""
+        found = self.result.get("adaptive")
+        return found if isinstance(found, dict) else None
+
+    def ability(self) -> tuple[float, float | None] | None:
+        """Ability and its standard error, where the evaluation was adaptive."""
+        found = self.adaptive or {}
+        given = found.get("ability")
+        entry = given if isinstance(given, dict) else {"value": given, "se": found.get("se")}
+        value, se = number(entry.get("value")), number(entry.get("se"))
+        return None if value is None else (value, se)
+
+    def estimate(self, name: str = "accuracy") -> tuple[float, float | None, float | None] | None:
+        """(value, low, high) of a metric (or of `strict`), shares of 1; the bounds are None where the result has none."""
+        entry = self.result.get("strict") if name == "strict" else self.metrics.get(name)
         entry = entry if isinstance(entry, dict) else {"value": entry}
         value, low, high = number(entry.get("value")), number(entry.get("low")), number(entry.get("high"))
         if value is None:
@@ -111,6 +132,12 @@ class Run:
     last_time: float | None = None
     """When the last line of metrics was written (unix seconds)."""
     evaluations: list[Evaluation] = field(default_factory=list)
+    evaluation_root: Path = Path(".")
+    """Where the folders of the evaluations are."""
+    alone: bool = False
+    """There is no run: the folder is that of one evaluation."""
+    told: dict[str, Samples] = field(default_factory=dict)
+    """By folder, what all samples of an evaluation say; of each benchmark the first and the last."""
     rollouts: Picked = field(default_factory=Picked)
     samples: list[Record] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
@@ -202,11 +229,30 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     except OSError:
         run.recipe = ""
     _metrics(run, place.metrics, broken)
-    run.evaluations = _evaluations(run, place.root / "evaluation")
+    run.evaluation_root = place.root / "evaluation"
+    run.evaluations = _evaluations(
+        run, sorted(run.evaluation_root.glob("*/result.json")) if run.evaluation_root.is_dir() else []
+    )
     run.rollouts = _rollouts(place.rollouts, broken, max_rows)
-    run.samples = _samples(run.evaluations, place.root / "evaluation", broken)
+    _read_samples(run, broken)
     run.faults = _faults(place.faults, broken)
     run.notes += _launches(place.launches, broken)
+    _fit(run, max_chars)
+    run.notes += [f"{name}: {count} broken line{'s' * (count > 1)} left out" for name, count in sorted(broken.items())]
+    return run
+
+
+def read_evaluation(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHARS) -> Run:
+    """The folder of one evaluation, as a run that did nothing else."""
+    root = Path(root).resolve()
+    run = Run(root=root, name=root.name, alone=True, evaluation_root=root.parent)
+    broken: Counter[str] = Counter()
+    run.evaluations = _evaluations(run, [root / "result.json"])
+    if run.evaluations:
+        result = run.evaluations[0].result
+        keep = ("model", "adapter", "engine", "sampling", "seed", "prompt_style", "prompt_hash", "grader", "settings", "created", "versions")  # fmt: skip
+        run.environment = {key: result[key] for key in keep if key in result}
+    _read_samples(run, broken, max_rows)
     _fit(run, max_chars)
     run.notes += [f"{name}: {count} broken line{'s' * (count > 1)} left out" for name, count in sorted(broken.items())]
     return run
@@ -259,9 +305,9 @@ def _series(values: dict[int, float | None]) -> Series:
     return Series(steps, [values[step] for step in steps])
 
 
-def _evaluations(run: Run, folder: Path) -> list[Evaluation]:
+def _evaluations(run: Run, paths: list[Path]) -> list[Evaluation]:
     found = []
-    for path in sorted(folder.glob("*/result.json")) if folder.is_dir() else []:
+    for path in paths:
         result = read_object(path, run.notes)
         if not result:
             continue
@@ -354,8 +400,8 @@ def _rollout(record: Record, step: int, file: str) -> Record:
         "row_id": str(record.get("row_id", "")),
         "sample": number(record.get("sample")),
         "version": number(record.get("version")),
-        "prompt": _clip_prompt(record.get("prompt")),
-        "completion": _clip(record.get("completion")),
+        "prompt": clip_prompt(record.get("prompt")),
+        "completion": clip(record.get("completion")),
         "rewards": rewards,
         "reward": number(record.get("reward")),
         "advantage": number(record.get("advantage")),
@@ -386,27 +432,44 @@ def _judge(rows: list[Record]) -> str:
     return f"right = the reward {name} is above 0.5" if name else ""
 
 
-def _samples(evaluations: list[Evaluation], folder: Path, broken: Counter[str]) -> list[Record]:
-    """Samples of the evaluations before and after (of each benchmark the first and the last), evenly spaced."""
-    ends: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        ends.setdefault(evaluation.benchmark, []).append(evaluation)
-    rows = []
-    for of_one in ends.values():
-        for evaluation in {e.folder: e for e in (of_one[0], of_one[-1])}.values():
-            path = folder / evaluation.folder / "samples.jsonl"
-            wanted = set(evenly(sum(whole for _, whole in lines(path)), MAX_SAMPLES))
+def ends(evaluations: list[Evaluation]) -> tuple[Evaluation, Evaluation]:
+    """Of one benchmark's evaluations the one before and the one after training; else the first and the last."""
+    before = next((e for e in evaluations if e.when == "before"), evaluations[0])
+    after = next((e for e in evaluations if e.when == "after"), evaluations[-1])
+    return before, after
+
+
+def _read_samples(run: Run, broken: Counter[str], wanted: int = MAX_SAMPLES) -> None:
+    """Samples of the evaluations before and after: numbers of all of them, and evenly spaced ones as rows of the table."""
+    of_each: dict[tuple[str, bool], list[Evaluation]] = {}
+    for evaluation in run.evaluations:
+        of_each.setdefault((evaluation.benchmark, evaluation.adaptive is not None), []).append(evaluation)
+    for found in of_each.values():
+        for evaluation in {e.folder: e for e in ends(found)}.values():
+            if len(run.told) >= MAX_TOLD:
+                run.notes.append(
+                    f"samples of more than {MAX_TOLD} evaluations: those of {evaluation.folder} were left out"
+                )
+                continue
+            path = run.evaluation_root / evaluation.folder / "samples.jsonl"
+            told = gather(records(path), evaluation.result)
+            run.told[evaluation.folder] = told
+            if told.cut:
+                run.notes.append(
+                    f"{evaluation.folder}: lengths and shares are of the first {len(told.kept):,} samples"
+                )
+            name = path.name if run.alone else f"evaluation/{evaluation.folder}/{path.name}"
+            chosen = set(evenly(sum(whole for _, whole in lines(path)), wanted))
             for index, (line, whole) in enumerate(lines(path)):
-                if whole and index in wanted:
+                if whole and index in chosen:
                     record = parse(line)
                     if record is None:
                         broken[f"{evaluation.folder}/{path.name}"] += 1
                     else:
-                        rows.append(_sample(record, evaluation))
-    return rows
+                        run.samples.append(_sample(record, evaluation, name))
 
 
-def _sample(record: Record, evaluation: Evaluation) -> Record:
+def _sample(record: Record, evaluation: Evaluation, file: str) -> Record:
     verdict = str(record.get("verdict") or "")
     facts = {k: record[k] for k in ("gold", "extracted", "rule") if record.get(k) is not None}
     return {
@@ -415,8 +478,8 @@ def _sample(record: Record, evaluation: Evaluation) -> Record:
         "row_id": str(record.get("item_id", "")),
         "sample": number(record.get("sample")),
         "version": number(record.get("version")),
-        "prompt": _clip_prompt(record.get("prompt")),
-        "completion": _clip(record.get("completion")),
+        "prompt": clip_prompt(record.get("prompt")),
+        "completion": clip(record.get("completion")),
         "rewards": {},
         "reward": number(record.get("score")),
         "advantage": None,
@@ -426,12 +489,12 @@ def _sample(record: Record, evaluation: Evaluation) -> Record:
         "faults": [],
         "right": {"RIGHT": True, "WRONG": False, "NONE": False, "TIMEOUT": False}.get(verdict),
         "verdict": verdict,
-        "facts": {k: _clip(v, 2_000) for k, v in facts.items()},
-        "file": f"evaluation/{evaluation.folder}/samples.jsonl",
+        "facts": {k: clip(v, 2_000) for k, v in facts.items()},
+        "file": file,
     }
 
 
-def _clip(value: Any, limit: int = MAX_TEXT) -> str:
+def clip(value: Any, limit: int = MAX_TEXT) -> str:
     """Text of at most `limit` characters; of a longer one the beginning and the end."""
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
     if len(text) <= limit:
@@ -440,10 +503,10 @@ def _clip(value: Any, limit: int = MAX_TEXT) -> str:
     return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
 
 
-def _clip_prompt(prompt: Any, limit: int = MAX_TEXT) -> str | list[Record]:
+def clip_prompt(prompt: Any, limit: int = MAX_TEXT) -> str | list[Record]:
     if isinstance(prompt, list) and all(isinstance(m, dict) for m in prompt):
-        return [{"role": str(m.get("role", "")), "content": _clip(m.get("content"), limit)} for m in prompt[:200]]
-    return _clip(prompt, limit)
+        return [{"role": str(m.get("role", "")), "content": clip(m.get("content"), limit)} for m in prompt[:200]]
+    return clip(prompt, limit)
 
 
 def size(row: Record) -> int:
@@ -460,8 +523,8 @@ def _fit(run: Run, max_chars: int) -> None:
     while rows and sum(map(size, rows)) > max_chars and limit > 500:
         limit //= 2
         for row in rows:
-            row["prompt"] = _clip_prompt(row["prompt"], limit)
-            row["completion"] = _clip(row["completion"], limit)
+            row["prompt"] = clip_prompt(row["prompt"], limit)
+            row["completion"] = clip(row["completion"], limit)
     if limit < MAX_TEXT:
         run.notes.append(f"prompts and completions longer than {limit:,} characters are shown without their middle")
 
@@ -473,7 +536,7 @@ def _faults(path: Path, broken: Counter[str]) -> Faults:
     last: deque[Record] = deque(maxlen=MAX_FAULTS // 2)
     for record in records(path, broken):
         faults.total += 1
-        short = {k: _clip(v, 1_000) if isinstance(v, str) else number(v) for k, v in record.items()}
+        short = {k: clip(v, 1_000) if isinstance(v, str) else number(v) for k, v in record.items()}
         key = (str(record.get("reward") or record.get("where") or "?"), str(record.get("kind") or "?"))
         count[key] += 1
         if len(first) < 1_000:

@@ -70,7 +70,8 @@
       at = Math.max(0, Math.min(chart.x.length - 1, index));
       const x = chart.at[at] * 1000;
       cross.setAttribute("d", `M${x} 0V1000`);
-      const head = make("div", "head", `step ${chart.x[at].toLocaleString("en-US")}`);
+      const where = chart.heads ? chart.heads[at] : `step ${chart.x[at].toLocaleString("en-US")}`;
+      const head = make("div", "head", where);
       const lines = chart.curves.filter((curve) => curve.texts[at] !== null).map((curve) => {
         const line = make("div");
         const label = make("span");
@@ -86,7 +87,7 @@
       const width = tip.offsetWidth;
       const left = place + 12 + width > box.width ? place - 12 - width : place + 12;
       tip.style.left = `${Math.max(0, Math.min(left, box.width - width))}px`;
-      frame.setAttribute("aria-label", `step ${chart.x[at]}: ` + chart.curves.filter((c) => c.texts[at] !== null).map((c) => `${c.label} ${c.texts[at]}`).join(", "));
+      frame.setAttribute("aria-label", `${where}: ` + chart.curves.filter((c) => c.texts[at] !== null).map((c) => `${c.label} ${c.texts[at]}`).join(", "));
     }
     function nearest(event) {
       const area = plot.getBoundingClientRect();

@@ -1,4 +1,4 @@
-"""`runs/NAME/report.html`: one file that needs no network, no server and no posttrain to be read.
+"""`report.html` of a run or of one evaluation: one file that needs no network, no server and no posttrain to be read.
 
 What a model wrote is data: it goes into the page as escaped JSON and reaches the screen as text only. A content security policy lets
 nothing run or load but the page's own style and script, named by their hashes.
@@ -22,18 +22,20 @@ from markupsafe import Markup, escape
 from posttrain import keys
 from posttrain.errors import Mistake
 from posttrain.keys import HIDDEN, is_secret
-from posttrain.report import charts, data
+from posttrain.report import blocks, charts, data
+from posttrain.report.blocks import Block
 from posttrain.report.data import Evaluation, Record, Run, number
 from posttrain.rundir import RunDir, write_atomic
 
 HERE = Path(__file__).parent
+RESULT, SAMPLES = "result.json", "samples.jsonl"
 
 
 def build(run_dir: str | Path) -> Path:
-    """Write the page of a run, while it goes on or later, and return its path.
+    """Write the page of a run (while it goes on, or later) or of one evaluation, and return its path.
 
     Raises:
-        Mistake: there is no run in that folder.
+        Mistake: there is neither in that folder.
     """
     place = RunDir(run_dir)
     try:
@@ -43,11 +45,18 @@ def build(run_dir: str | Path) -> Path:
             f"{str(run_dir)[:80]}: no name of a folder ({getattr(error, 'strerror', None) or error})"
         ) from None
     if not there:
-        raise Mistake(f"{run_dir}: no such folder; give the folder of a run (runs/NAME)")
+        raise Mistake(f"{run_dir}: no such folder; give the folder of a run (runs/NAME) or of an evaluation")
     known = (place.status, place.recipe, place.metrics, place.resolved, place.rollouts, place.root / "evaluation")
     if not any(path.exists() for path in known):
+        if (place.root / RESULT).is_file():
+            write_atomic(place.report, render(data.read_evaluation(place.root)))
+            return place.report
+        if (place.root / SAMPLES).is_file():
+            raise Mistake(
+                f"{run_dir}: an evaluation that is not finished (no {RESULT}); the same command goes on with it"
+            )
         raise Mistake(
-            f"{run_dir}: holds no run (no {place.status.name}, no {place.recipe.name}, no {place.metrics.name})"
+            f"{run_dir}: holds no run (no {place.status.name}, no {place.recipe.name}, no {place.metrics.name}) and no evaluation (no {RESULT})"
         )
     write_atomic(place.report, render(data.read(place.root)))
     return place.report
@@ -57,9 +66,11 @@ def render(run: Run, now: float | None = None) -> str:
     """The page's HTML."""
     now = time.time() if now is None else now
     groups, rest = charts.build(run)
-    style, script = (_asset("page.css"), _asset("page.js"))
+    about_each = blocks.build(run)
+    style, script = _asset("page.css") + _asset("evaluation.css"), _asset("page.js")
     policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     everything = [chart for group in groups for chart in group.charts] + rest
+    everything += [chart for block in about_each for chart in block.charts]
     return _template().render(
         policy=policy,
         style=Markup(style),
@@ -69,12 +80,12 @@ def render(run: Run, now: float | None = None) -> str:
         name=run.name,
         state=state(run, now),
         about=about(run),
-        results=results(run),
+        results=results(run, about_each),
+        blocks=about_each,
         tiles=tiles(run),
         trend=trend(run),
         groups=groups,
         rest=rest,
-        evaluations=[_evaluation_row(e) for e in run.evaluations],
         recipe=plain(hide_in_yaml(run.recipe)),
         resolved=pretty(run.resolved),
         plan=facts(run.plan),
@@ -165,11 +176,17 @@ def state(run: Run, now: float) -> State:
         last = max([t for t in (run.last_time, started) if t is not None], default=None)
         ago = f"last heard of {_span(now - last)} before this page was written" if last and now > last else ""
         return State("running", "going", ago, error)
-    return State(word, "going", "no status.json", error)
+    return State(word, "going", "" if run.alone else "no status.json", error)
 
 
 def about(run: Run) -> str:
     """One line: method, model, adapter, engine."""
+    if run.alone:
+        result = run.evaluations[0].result if run.evaluations else {}
+        told = [str(result[key]) for key in ("model", "adapter") if isinstance(result.get(key), str)]
+        return ", ".join(
+            [" + ".join(told), *([f"sampled by {result['engine']}"] if isinstance(result.get("engine"), str) else [])]
+        )
 
     def at(*path: str) -> Any:
         value: Any = run.resolved
@@ -213,11 +230,12 @@ class Result:
     size: str
 
 
-def results(run: Run) -> list[Result]:
-    """Accuracy before and after, a benchmark each; what the intervals allow to say about it."""
+def results(run: Run, about_each: list[Block]) -> list[Result]:
+    """Accuracy before and after, a benchmark each; what the paired test says, or else what the intervals allow to say."""
+    said = {block.benchmark: block.words for block in about_each if block.words and block.words.short}
     by_name: dict[str, list[Evaluation]] = {}
     for evaluation in run.evaluations:
-        if evaluation.estimate():
+        if evaluation.estimate() and evaluation.adaptive is None:
             by_name.setdefault(evaluation.benchmark, []).append(evaluation)
     found = []
     for benchmark, evaluations in by_name.items():
@@ -228,8 +246,11 @@ def results(run: Run) -> list[Result]:
         if before:
             sides.append(_side("before", before, "before"))
         if after:
-            sides.append(_side("after" if after.when == "after" else f"at {after.moment}", after, "after"))
-        verdict, tone = compare(before, after)
+            late = "score" if run.alone else "after" if after.when == "after" else f"at {after.moment}"
+            sides.append(_side(late, after, "after"))
+        verdict, tone = ("", "plain") if run.alone else compare(before, after)
+        if before and after and (words := said.get(benchmark)):
+            verdict, tone = words.short, words.tone
         found.append(Result(benchmark, sides, verdict, tone, _size(after or before)))
     return found
 
@@ -278,6 +299,8 @@ class Tile:
 
 
 def tiles(run: Run) -> list[Tile]:
+    if run.alone:
+        return _tiles_of(run.evaluations[0].result) if run.evaluations else []
     planned = next((n for k in ("steps", "max_steps", "total_steps") if (n := number(run.plan.get(k)))), None)
     out = [Tile("optimiser steps", _count(run.last_step), f"of {_count(planned)} planned" if planned else "")]
     rollouts = number(run.status.get("rollouts"))
@@ -305,6 +328,21 @@ def tiles(run: Run) -> list[Tile]:
     return out
 
 
+def _tiles_of(result: Record) -> list[Tile]:
+    n, k, tokens, seconds = (number(result.get(key)) for key in ("n", "k", "tokens", "seconds"))
+    out = []
+    if n is not None and k:
+        out.append(Tile("samples", _count(n * k), f"{_count(n)} problems × {_count(k)}"))
+    if tokens is not None:
+        out.append(Tile("completion tokens", _count(tokens), f"{tokens / (n * k):,.0f} a sample" if n and k else ""))
+    if seconds is not None:
+        out.append(Tile("wall time", _span(seconds), "of the call that finished it"))
+    for key, label in (("truncated", "truncated"), ("no_answer", "no answer")):
+        if (share := number(result.get(key))) is not None:
+            out.append(Tile(label, charts.say(share, "share"), "of the samples", "bad" if share > 0.03 else ""))
+    return out
+
+
 def trend(run: Run) -> str:
     """The training curve in one line: mean over the first and the last tenth of the logged steps."""
     for name, what in (("reward", "Training reward"), ("loss", "Training loss")):
@@ -318,35 +356,6 @@ def trend(run: Run) -> str:
 
 
 # -- the rest of it
-
-
-def _evaluation_row(evaluation: Evaluation) -> Record:
-    result = evaluation.result
-    metrics = result.get("metrics") if isinstance(result.get("metrics"), dict) else {}
-    shown = []
-    for key in metrics:
-        estimate = evaluation.estimate(str(key))
-        if key != "accuracy" and estimate:
-            value, low, high = estimate
-            shown.append(
-                f"{key}  {100 * value:.1f}"
-                + (f" [{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else "")
-            )
-    value, low, high = evaluation.estimate() or (None, None, None)
-    notes = result.get("notes")
-    return {
-        "benchmark": evaluation.benchmark,
-        "when": evaluation.moment,
-        "accuracy": "–" if value is None else f"{100 * value:.1f}",
-        "interval": "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]",
-        "others": shown,
-        "n": _count(result.get("n")),
-        "k": _count(result.get("k")),
-        "truncated": charts.say(number(result.get("truncated")), "share"),
-        "no_answer": charts.say(number(result.get("no_answer")), "share"),
-        "seconds": _span(number(result.get("seconds"))),
-        "notes": [str(note) for note in notes] if isinstance(notes, list) else [],
-    }
 
 
 def facts(record: Record) -> list[tuple[str, str]]:

@@ -34,35 +34,69 @@ ATTACKS = [
 REWARDS = {"correct": 1.0, "brevity": 0.2, "<img src=x onerror=window.pwned=9>": 0.0}
 
 
-def _evaluation(run: RunDir, when: str, value: float, half: float, rng: random.Random, n: int = 40) -> None:
-    folder = run.evaluation(when, "arithmetic")
-    estimate = {
-        "value": value,
-        "low": max(0.0, value - half),
-        "high": min(1.0, value + half),
-        "se": half / 1.96,
-        "method": "t",
-    }
+def estimate_of(value: float, half: float) -> dict[str, Any]:
+    low, high = max(0.0, value - half), min(1.0, value + half)
+    return {"value": value, "low": low, "high": high, "se": half / 1.96, "method": "t over 512 problems"}
+
+
+def result_of(when: str, value: float, half: float, benchmark: str = "arithmetic", **other: Any) -> dict[str, Any]:
+    """A `result.json` with all of its parts."""
+    estimate = estimate_of(value, half)
     metrics = {
         "accuracy": estimate,
         "avg@4": estimate,
-        "pass@4": {**estimate, "value": min(1.0, value + 0.1)},
-        "maj@4": estimate,
+        "pass@1": estimate,
+        "pass@2": estimate_of(min(1.0, value + 0.06), half),
+        "pass@4": estimate_of(min(1.0, value + 0.1), half),
+        "maj@4": estimate_of(min(1.0, value + 0.02), half),
     }
-    write_json(folder / "result.json", {
-        "benchmark": "arithmetic", "when": when, "n": 512, "k": 4, "model": "miniature/arithmetic", "adapter": None,
-        "engine": "transformers", "sampling": {"temperature": 1.0}, "seed": 0, "metrics": metrics, "truncated": 0.01,
-        "no_answer": 0.02, "timeouts": 0.0, "tokens": 12345, "seconds": 4.2, "created": "2026-01-01T00:00:00+00:00",
-        "versions": {"trl": "1.16.0"}, "notes": [],
-    })  # fmt: skip
+    curves = {
+        name: [
+            {"n": n, "tokens": 12.0 * n, **estimate_of(min(1.0, value + gain * math.log2(n)), half)} for n in (1, 2, 4)
+        ]
+        for name, gain in (("maj", 0.01), ("pass", 0.05), ("best_of", 0.03))
+    }
+    return {
+        "benchmark": benchmark, "when": when, "n": 512, "k": 4, "model": "miniature/arithmetic", "adapter": None,
+        "engine": "transformers", "sampling": {"temperature": 1.0, "max_tokens": 96}, "seed": 0, "prompt_style": "own", "prompt_hash": "a1b2",
+        "grader": {"name": "rewards.grading", "version": "2"}, "metrics": metrics, "truncated": 0.01,
+        "no_answer": 0.02, "timeouts": 0.0, "aborted": 0.0, "tokens": 24_576, "prompt_tokens": 18_432, "seconds": 4.2,
+        "created": "2026-01-01T00:00:00+00:00", "versions": {"trl": "1.16.0"}, "settings": "d1", "notes": [],
+        "strict": estimate_of(max(0.0, value - 0.05), half), "curves": curves,
+        "budgets": [{"tokens": t, "used": min(t, 12.0), "accuracy": estimate_of(value * min(1.0, t / 16), half)} for t in (4, 8, 16, 32, 64)],
+        "lengths": {"mean": 12.0, "median": 11.0, "p95": 31.0, "max": 96},
+        "cost": {
+            "tokens": {"prompt": 18_432, "cached": None, "output": 24_576}, "output": {"mean": 12.0, "median": 11.0, "p95": 31.0, "max": 96},
+            "seconds": {"generating": 3.9, "grading": 0.3, "total": 4.2}, "device": "1 x H100", "gpu_seconds": 4.2, "parameters": 921_728,
+            "per_correct": {"tokens": 30.1, "seconds": 0.01}, "eflops": {"total": 3.2e15, "attention_share": 0.95, "intensity": 562.5},
+        }, **other,
+    }  # fmt: skip
+
+
+def sample_of(item: str, sample: int, verdict: str, text: str, **other: Any) -> dict[str, Any]:
+    """A line of `samples.jsonl`."""
+    return {
+        "benchmark": "arithmetic", "item_id": item, "sample": sample, "seed": 1, "prompt": [{"role": "user", "content": f"What is {item} + 5?"}],
+        "completion": text, "finish": "stop", "prompt_tokens": 9, "completion_tokens": 12, "gold": "7",
+        "extracted": None if verdict == "NONE" else "7" if verdict == "RIGHT" else "8", "verdict": verdict, "strict": verdict,
+        "score": float(verdict == "RIGHT"), "rule": "exact", "version": 0, "cluster": item, "settings": "d1", **other,
+    }  # fmt: skip
+
+
+def _evaluation(run: RunDir, when: str, value: float, half: float, rng: random.Random, n: int = 40) -> None:
+    folder = run.evaluation(when, "arithmetic")
+    write_json(folder / "result.json", result_of(when, value, half))
     for i in range(n):
         right = rng.random() < value
-        append_line(folder / "samples.jsonl", {
-            "benchmark": "arithmetic", "item_id": f"arithmetic/{i // 4}", "sample": i % 4, "seed": i,
-            "prompt": [{"role": "user", "content": f"What is {i} + 5?"}], "completion": f"The sum is \\boxed{{{i + 5 + (not right)}}}",
-            "finish": "stop", "prompt_tokens": 9, "completion_tokens": 12, "gold": str(i + 5), "extracted": str(i + 5 + (not right)),
-            "verdict": "RIGHT" if right else "WRONG", "score": float(right), "rule": "exact", "version": 0,
-        })  # fmt: skip
+        verdict = "RIGHT" if right else "WRONG" if i % 3 else "NONE"
+        cut = not right and i % 5 == 0
+        text = f"{ATTACKS[i % len(ATTACKS)]} The sum is \\boxed{{{i + 5 + (not right)}}}"
+        line = sample_of(f"arithmetic/{i // 4}", i % 4, verdict, text, finish="length" if cut else "stop")
+        line["prompt"] = [
+            {"role": "system", "content": ATTACKS[0]},
+            {"role": "user", "content": f"{ATTACKS[2]} What is {i} + 5?"},
+        ]
+        append_line(folder / "samples.jsonl", {**line, "completion_tokens": 96 if cut else 8 + i % 20})
 
 
 def metrics_line(step: int, last: int, rng: random.Random, started: float) -> dict[str, Any]:

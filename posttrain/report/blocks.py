@@ -1,0 +1,418 @@
+"""What the page says about each benchmark: estimates by moment, the comparison, lengths, cost, samples to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from posttrain.report import charts, plots, verdicts
+from posttrain.report.data import Evaluation, Run, clip, clip_prompt, ends, number
+from posttrain.report.samples import KINDS, Samples
+from posttrain.report.verdicts import Words
+
+MAX_SHOWN = 4_000
+"""Characters of a question or a completion among the samples to read; all of it is in the table below."""
+MAX_CURVE = 64
+"""Points of a curve that are drawn."""
+
+MEANINGS = {
+    "accuracy": "mean over problems of the share of right samples; 95 % interval over problems",
+    "strict": "the same if only what stands in a box counts",
+    "maj@": "share of problems whose most frequent answer is right; ties share the point",
+    "pass@": "chance that one of so many samples is right, unbiased; what an oracle that chose among them would reach",
+}
+COSTS = (
+    ("completion tokens, all samples", "tokens.output", "number"),
+    ("prompt tokens, all samples", "tokens.prompt", "number"),
+    ("of them from the engine's cache", "tokens.cached", "number"),
+    ("completion tokens: mean", "output.mean", "number"),
+    ("median", "output.median", "number"),
+    ("95th percentile", "output.p95", "number"),
+    ("longest", "output.max", "number"),
+    ("generating", "seconds.generating", "seconds"),
+    ("grading", "seconds.grading", "seconds"),
+    ("on", "device", "text"),
+    ("GPU-seconds", "gpu_seconds", "number"),
+    ("completion tokens a second", "tokens_per_second", "number"),
+    ("tokens a problem", "per_item.tokens", "number"),
+    ("tokens a right answer", "per_correct.tokens", "number"),
+    ("a right answer", "per_correct.seconds", "seconds"),
+    ("parameters", "parameters", "number"),
+    ("eFLOPs (Kinetics: arithmetic and memory traffic)", "eflops.total", "number"),
+    ("of them attention", "eflops.attention_share", "share"),
+    ("FLOPs a byte of the device", "eflops.intensity", "number"),
+)
+"""Rows of the cost table: what it is called, where it is in the result's cost block, how it is written."""
+
+
+@dataclass
+class Cell:
+    """An estimate in the table: value and interval in percent."""
+
+    value: str
+    interval: str
+
+
+@dataclass
+class Row:
+    when: str
+    cells: list[Cell]
+    shares: list[str]
+    """Truncated, no answer, timed out, given up."""
+    length: str
+    size: str
+    seconds: float | None
+    notes: list[str]
+
+
+@dataclass
+class Read:
+    """A sample to read. All of it is the model's or the data's own text."""
+
+    title: str
+    question: str
+    system: str
+    """What else the prompt holds (system message, earlier turns); empty if nothing."""
+    completion: str
+    facts: list[tuple[str, str]]
+
+
+@dataclass
+class Reading:
+    when: str
+    groups: list[tuple[str, int, str, list[Read]]]
+    """(kind, how many there are, their share, some of them)."""
+
+
+@dataclass
+class Block:
+    benchmark: str
+    key: str
+    size: str
+    columns: list[tuple[str, str]]
+    """(metric, meaning)."""
+    rows: list[Row]
+    words: Words | None
+    against: str
+    """Which two are compared."""
+    charts: list[charts.Chart]
+    costs: list[tuple[str, list[str]]]
+    """(what, its value at each of `cost_when`)."""
+    cost_when: list[str]
+    readings: list[Reading] = field(default_factory=list)
+
+
+def build(run: Run) -> list[Block]:
+    """A block for each benchmark that was evaluated, in the order of their names; adaptive evaluations have their own."""
+    by_name: dict[tuple[str, bool], list[Evaluation]] = {}
+    for evaluation in run.evaluations:
+        by_name.setdefault((evaluation.benchmark, evaluation.adaptive is not None), []).append(evaluation)
+    return [_block(run, name, f"b{i}", found) for i, ((name, _), found) in enumerate(by_name.items())]
+
+
+def _block(run: Run, benchmark: str, key: str, found: list[Evaluation]) -> Block:
+    first, last = ends(found)
+    pair = [first, last] if last is not first else [first]
+    told = {e.folder: run.told[e.folder] for e in pair if e.folder in run.told}
+    words = None
+    if len(pair) == 2 and first.adaptive is None:
+        words = verdicts.compare(run.evaluation_root, first, last, told)
+    columns = _columns(found)
+    return Block(
+        benchmark=benchmark + (", adaptive" if first.adaptive is not None else ""),
+        key=key,
+        size=_size(last),
+        columns=[(name, _meaning(name)) for name in columns],
+        rows=[_row(e, columns) for e in found],
+        words=words,
+        against=f"{last.moment} against {first.moment}",
+        charts=[c for c in _charts(key, found, pair, told) if c],
+        costs=_costs(pair),
+        cost_when=[e.moment for e in pair],
+        readings=[_reading(e, told[e.folder]) for e in reversed(pair) if e.folder in told and told[e.folder].kept],
+    )
+
+
+# -- estimates
+
+
+def _columns(found: list[Evaluation]) -> list[str]:
+    """Metrics to show: accuracy, strict accuracy where it differs, majority, pass@2 and on, whatever else there is."""
+    names: list[str] = []
+    for evaluation in found:
+        names += [n for n in evaluation.metrics if n not in names and evaluation.estimate(n)]
+    shown = ["accuracy"] if "accuracy" in names else []
+    if any((s := e.estimate("strict")) and (a := e.estimate()) and abs(s[0] - a[0]) > 5e-5 for e in found):
+        shown.append("strict")
+    same = {"accuracy", "strict", "pass@1", "maj@1"} | {n for n in names if n.startswith("avg@")}
+    rest = [n for n in names if n not in same]
+    shown += sorted(n for n in rest if n.startswith("maj@"))
+    shown += [n for n in rest if n.startswith("pass@")]
+    return (shown + [n for n in rest if not n.startswith(("maj@", "pass@"))])[:12]
+
+
+def _meaning(name: str) -> str:
+    return next((text for start, text in MEANINGS.items() if name.startswith(start)), "")
+
+
+def _row(evaluation: Evaluation, columns: list[str]) -> Row:
+    result = evaluation.result
+    shares = [charts.say(number(result.get(k)), "share") for k in ("truncated", "no_answer", "timeouts", "aborted")]
+    n, k, tokens = (number(result.get(key)) for key in ("n", "k", "tokens"))
+    mean = number(_dict(result.get("lengths")).get("mean"))
+    if mean is None and n and k and tokens is not None:
+        mean = tokens / (n * k)
+    notes = result.get("notes")
+    told = [str(note) for note in notes[:20]] if isinstance(notes, list) else []
+    if stopped := _stopped(_dict(result.get("stopped"))):
+        told.insert(0, stopped)
+    return Row(
+        when=evaluation.moment,
+        cells=[cell(evaluation.estimate(name)) for name in columns],
+        shares=shares,
+        length=f"{mean:,.0f}" if mean is not None else "–",
+        size="–" if n is None else f"{n:,.0f}" + (f" × {k:,.0f}" if k else ""),
+        seconds=number(result.get("seconds")),
+        notes=told,
+    )
+
+
+def cell(estimate: tuple[float, float | None, float | None] | None) -> Cell:
+    if estimate is None:
+        return Cell("–", "")
+    value, low, high = estimate
+    return Cell(
+        f"{100 * value:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]" if low is not None and high is not None else ""
+    )
+
+
+def _stopped(stopped: Mapping[str, Any]) -> str:
+    asked, of, half, points = (number(stopped.get(key)) for key in ("asked", "of", "half_width", "points"))
+    if asked is None or of is None or half is None:
+        return ""
+    aim = "" if points is None else f" (asked for: {points:g})"
+    return (
+        f"sampling stopped at {asked:,.0f} of {of:,.0f} problems, with a half-width of {half:.3g} points{aim}; "
+        "this accuracy's interval holds whenever one stops"
+    )
+
+
+def _size(evaluation: Evaluation) -> str:
+    n, k = (number(evaluation.result.get(key)) for key in ("n", "k"))
+    if n is None:
+        return ""
+    return f"{n:,.0f} problem{'s' if n != 1 else ''}" + (
+        f", {k:g} samples each" if k and k > 1 else ", one sample each" if k else ""
+    )
+
+
+# -- charts
+
+
+def _charts(
+    key: str, found: list[Evaluation], pair: list[Evaluation], told: dict[str, Samples]
+) -> list[charts.Chart | None]:
+    made: list[charts.Chart | None] = []
+    if found[0].adaptive is not None:
+        made.append(_ability(key, found))
+    lengths = {e.folder: _by_verdict(told[e.folder]) for e in pair if e.folder in told and told[e.folder].lengths()}
+    if lengths:
+        edges = plots.edges_for([n for found in lengths.values() for some in found.values() for n in some])
+        top = max(plots.tallest(one, edges) for one in lengths.values())
+        for e in pair:
+            if e.folder in lengths:
+                limit = number(_dict(e.result.get("sampling")).get("max_tokens"))
+                title = f"Completion length, {e.moment}"
+                name = f"{key}-lengths-{e.folder == pair[-1].folder:d}"
+                made.append(
+                    plots.histogram(
+                        name, title, lengths[e.folder], edges, top, None if limit is None else int(limit), _figures(e)
+                    )
+                )
+    made += _cost_curves(key, pair)
+    budgets = [_budget(e, colour) for e, colour in zip(pair, ("s5", "s1") if len(pair) == 2 else ("s1",), strict=True)]
+    made.append(
+        plots.curve_chart(
+            f"{key}-budgets",
+            "Accuracy at a token budget",
+            "had every sample been cut there: from the same traces; band: 95 % interval over problems",
+            [c for c in budgets if c.points],
+            x_name="completion tokens allowed a sample (log scale)",
+            y_name="accuracy",
+            log=True,
+        )
+    )
+    return made
+
+
+def _by_verdict(samples: Samples) -> dict[str, list[int]]:
+    by: dict[str, list[int]] = {}
+    for sample in samples.kept:
+        if sample["tokens"] is not None:
+            by.setdefault(sample["verdict"], []).append(sample["tokens"])
+    return by
+
+
+def _figures(evaluation: Evaluation) -> str:
+    lengths = _dict(evaluation.result.get("lengths"))
+    told = [
+        (name, number(lengths.get(key))) for name, key in (("mean", "mean"), ("median", "median"), ("95 %", "p95"))
+    ]
+    return ", ".join(f"{name} {value:,.0f}" for name, value in told if value is not None)
+
+
+def _points(value: Any) -> list[tuple[float, float, float, float | None, float | None]]:
+    """(n, tokens, value, low, high) of a list of curve points, those that are whole."""
+    out = []
+    for point in value[:MAX_CURVE] if isinstance(value, list) else []:
+        n, tokens, y, low, high = (number(_dict(point).get(k)) for k in ("n", "tokens", "value", "low", "high"))
+        if n is not None and tokens is not None and tokens > 0 and y is not None:
+            out.append((n, tokens, y, low, high))
+    return sorted(out, key=lambda p: p[1])
+
+
+def _cost_curves(key: str, pair: list[Evaluation]) -> list[charts.Chart | None]:
+    """maj@N, best-of-N and pass@N against the tokens they take, a chart an evaluation, on common axes."""
+    sets: list[tuple[Evaluation, list[plots.Curve]]] = []
+    for e in pair:
+        curves = []
+        given = _dict(e.result.get("curves"))
+        for name, label, colour in (
+            ("maj", "maj@N", "s1"),
+            ("best_of", "best of N", "s2"),
+            ("pass", "pass@N (oracle)", "s3"),
+        ):
+            points = _points(given.get(name))
+            if len(points) > 1:
+                curves.append(plots.Curve(
+                    label, colour, [(p[1], p[2]) for p in points], [p[3] for p in points], [p[4] for p in points],
+                    [f"N = {p[0]:,.0f}: {p[1]:,.0f} tokens a problem" for p in points],
+                ))  # fmt: skip
+        if curves:
+            sets.append((e, curves))
+    everything = [c for _, curves in sets for c in curves]
+    if not everything:
+        return []
+    xs = [x for c in everything for x, _ in c.points]
+    return [
+        plots.curve_chart(
+            f"{key}-cost-{e.folder == pair[-1].folder:d}",
+            f"Score against tokens, {e.moment}",
+            "N samples a problem: the tokens of all of them, and what voting or choosing makes of them; band: 95 % interval",
+            curves,
+            x_name="tokens of all N samples (log scale)",
+            y_name="score",
+            log=True,
+            y_range=plots.spread(everything, "share"),
+            x_range=(min(xs), max(xs)),
+        )
+        for e, curves in sets
+    ]
+
+
+def _budget(evaluation: Evaluation, colour: str) -> plots.Curve:
+    given = evaluation.result.get("budgets")
+    points = []
+    for point in given[:MAX_CURVE] if isinstance(given, list) else []:
+        tokens, accuracy = number(_dict(point).get("tokens")), _dict(_dict(point).get("accuracy"))
+        value, low, high = (number(accuracy.get(k)) for k in ("value", "low", "high"))
+        if tokens and tokens > 0 and value is not None:
+            points.append((tokens, value, low, high, number(_dict(point).get("used"))))
+    points.sort(key=lambda p: p[0])
+    heads = [f"{p[0]:,.0f} tokens" + (f", {p[4]:,.0f} used on average" if p[4] is not None else "") for p in points]
+    return plots.Curve(evaluation.moment, colour, [(p[0], p[1]) for p in points], [p[2] for p in points], [p[3] for p in points], heads)  # fmt: skip
+
+
+def _ability(key: str, found: list[Evaluation]) -> charts.Chart | None:
+    """Ability over optimiser steps, in standard deviations of the bank's calibration models, with one standard error."""
+    points = []
+    for e in found:
+        ability = e.ability()
+        if e.step is not None and ability is not None:
+            items = number((e.adaptive or {}).get("items"))
+            points.append((float(e.step), *ability, items))
+    points.sort(key=lambda p: p[0])
+    return plots.curve_chart(
+        f"{key}-ability",
+        "Ability over training",
+        "θ of the item response model (2PL), in standard deviations of the models that the bank was fitted to; band: ± one standard error",
+        [plots.Curve(
+            "ability", "s1", [(p[0], p[1]) for p in points],
+            [None if p[2] is None else p[1] - p[2] for p in points], [None if p[2] is None else p[1] + p[2] for p in points],
+            [f"step {p[0]:,.0f}" + (f": {p[3]:,.0f} items" if p[3] is not None else "") for p in points],
+        )],
+        x_name="optimiser step", y_name="ability, sd", unit="", better="up",
+    )  # fmt: skip
+
+
+# -- cost
+
+
+def _costs(pair: list[Evaluation]) -> list[tuple[str, list[str]]]:
+    """Rows of the cost table. A result from before there was a cost block has its tokens and seconds."""
+    sides = []
+    for e in pair:
+        old = {"tokens": {"output": e.result.get("tokens"), "prompt": e.result.get("prompt_tokens")},
+               "seconds": {"generating": e.result.get("seconds")}}  # fmt: skip
+        sides.append(_dict(e.result.get("cost")) or old)
+    rows = []
+    for name, path, kind in COSTS:
+        values = [_figure(_at(side, path), kind) for side in sides]
+        if any(value != "–" for value in values):
+            rows.append((name, values))
+    return rows
+
+
+def _at(block: dict[str, Any], path: str) -> Any:
+    first, _, rest = path.partition(".")
+    return _at(_dict(block.get(first)), rest) if rest else block.get(first)
+
+
+def _figure(value: Any, kind: str) -> str:
+    if kind == "text":
+        return value[:200] if isinstance(value, str) and value else "–"
+    figure = number(value)
+    if figure is None:
+        return "–"
+    return f"{charts.say(figure)} s" if kind == "seconds" else charts.say(figure, "share" if kind == "share" else "")
+
+
+# -- samples to read
+
+
+def _reading(evaluation: Evaluation, samples: Samples) -> Reading:
+    total = len(samples.kept)
+    return Reading(
+        evaluation.moment,
+        [
+            (kind, samples.count[kind], charts.say(samples.count[kind] / total, "share"), [_read(s) for s in samples.picked[kind]])
+            for kind in KINDS
+        ],
+    )  # fmt: skip
+
+
+def _read(sample: Mapping[str, Any]) -> Read:
+    prompt = clip_prompt(sample.get("prompt"), MAX_SHOWN)
+    if isinstance(prompt, str):
+        question, rest = prompt, ""
+    else:
+        question = prompt[-1]["content"] if prompt else ""
+        rest = "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt[:-1])
+    facts = [(name, clip(sample.get(key), 500)) for name, key in (("right answer", "gold"), ("found in the text", "extracted"), ("in normal form", "parsed")) if sample.get(key) is not None]  # fmt: skip
+    if sample.get("extracted") is None:
+        facts.insert(1, ("found in the text", "nothing"))
+    verdict, strict = str(sample.get("verdict") or "")[:20], sample.get("strict")
+    differs = f" (in a box only: {str(strict)[:20]})" if strict not in (None, verdict) else ""
+    facts.append(("verdict", verdict + differs))
+    facts += [("rule", clip(sample["rule"], 200))] if sample.get("rule") else []
+    tokens = number(sample.get("completion_tokens"))
+    if tokens is not None:
+        cut = ", cut at the limit" if sample.get("finish") == "length" else ""
+        facts.append(("length", f"{tokens:,.0f} tokens{cut}"))
+    title = f"{clip(sample.get('item_id'), 80)}, sample {sample.get('sample')}"
+    return Read(title, question, rest, clip(sample.get("completion"), MAX_SHOWN), facts)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
