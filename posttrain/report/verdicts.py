@@ -70,7 +70,7 @@ def words(found: Any) -> Words:
     apart = (
         f"The difference over the same {size} is {_points(found.difference)} points{span and f', 95 % interval{span}'}. "
         f"{found.better:,} problem{'s' if found.better != 1 else ''} better, {found.worse:,} worse, {equal:,} equal"
-        + (f"; p = {_p(found.p)} ({found.test})." if found.p is not None else f"; no test: {found.test}.")
+        + (f"; p {_p(found.p)} ({found.test})." if found.p is not None else f"; no test: {found.test}.")
     )
     least = found.smallest
     if least is None:
@@ -104,4 +104,4 @@ def _points(share: float) -> str:
 
 
 def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "below 0.0001"
+    return f"= {p:.2g}" if p >= 1e-4 else "< 0.0001"
