@@ -254,7 +254,7 @@ def _merged(
     drops: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     asked = [duplicates.Asked(c.draft.question, c.draft.answer, c.passed.scores.citation) for c in candidates]
-    merged = duplicates.merge(asked)
+    merged = duplicates.fold(asked)
     for i in sorted({*merged.stands_for, *merged.contradictions}):
         reason = DUPLICATE if i in merged.stands_for else CONTRADICTION
         detail = candidates[merged.stands_for[i]].draft.question if i in merged.stands_for else ""

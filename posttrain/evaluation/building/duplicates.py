@@ -47,7 +47,7 @@ class Merged:
     """Questions word for word the same with different answers: no one can say which is meant, so all of them go."""
 
 
-def merge(rows: Sequence[Asked], cut: float = CUT) -> Merged:
+def fold(rows: Sequence[Asked], cut: float = CUT) -> Merged:
     """Single linkage: whatever is joined by a chain of near-duplicates is one cluster."""
     texts = [_words(row.question) for row in rows]
     answers = [_words(row.answer) for row in rows]

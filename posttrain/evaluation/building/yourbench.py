@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.evaluation.building.chunks import Chunk
-from posttrain.evaluation.building.duplicates import Asked, merge
+from posttrain.evaluation.building.duplicates import Asked, fold
 from posttrain.evaluation.building.gates import Passed, Refused, check
 from posttrain.evaluation.building.questions import CHOICE, LETTERS, OPEN, Draft, draft
 from posttrain.evaluation.rows import Fields, read_file
@@ -48,7 +48,7 @@ class Table:
                 self.dropped[found.reason] += 1
             else:
                 passed.append((made, found, row))
-        merged = merge([Asked(d.question, d.answer, p.scores.citation) for d, p, _ in passed])
+        merged = fold([Asked(d.question, d.answer, p.scores.citation) for d, p, _ in passed])
         self.dropped["near-duplicate"] += len(merged.stands_for)
         self.dropped["same question, other answer"] += len(merged.contradictions)
         rows = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
 from posttrain.evaluation.building import duplicates
-from posttrain.evaluation.building.duplicates import Asked, merge
+from posttrain.evaluation.building.duplicates import Asked, fold
 
 
 def ask(*pairs):
@@ -16,7 +16,7 @@ def ask(*pairs):
 
 
 def test_the_same_question_in_other_order_is_one():
-    found = merge(
+    found = fold(
         [
             Asked("In which year was the Hale observatory opened?", "2022", 80),
             Asked("The Hale observatory was opened in which year?", "in 2022", 95),
@@ -46,13 +46,13 @@ def test_the_same_question_in_other_order_is_one():
     ids=["other year", "other name and answer", "words of one among the other's", "contradiction"],
 )
 def test_what_is_not_one(pairs):
-    found = merge(ask(*pairs))
+    found = fold(ask(*pairs))
     assert found.stands_for == {}
 
 
 def test_one_question_with_two_answers_goes_altogether():
     """Two annual reports: "what was the revenue?" has no answer without its document."""
-    found = merge(ask(("What was the revenue?", "5"), ("what was the Revenue", "7"), ("Who is the chair?", "Ann Lee")))
+    found = fold(ask(("What was the revenue?", "5"), ("what was the Revenue", "7"), ("Who is the chair?", "Ann Lee")))
     assert found.contradictions == [0, 1]
     assert found.kept == [2]
 
@@ -65,7 +65,7 @@ questions = st.lists(st.lists(words, min_size=1, max_size=7).map(" ".join), max_
 @settings(deadline=None)
 def test_clusters_are_the_components_of_the_graph_of_all_pairs(texts, data):
     answers = [data.draw(st.sampled_from(["x", "x", "yy"])) for _ in texts]
-    found = merge([Asked(q, a, float(len(q))) for q, a in zip(texts, answers, strict=True)])
+    found = fold([Asked(q, a, float(len(q))) for q, a in zip(texts, answers, strict=True)])
     n = len(texts)
     lost = {i for i in range(n) for j in range(n) if texts[i] == texts[j] and answers[i] != answers[j]}
     assert set(found.contradictions) == lost
@@ -90,7 +90,7 @@ def test_clusters_are_the_components_of_the_graph_of_all_pairs(texts, data):
 
 def test_blocks_change_nothing(monkeypatch):
     rows = [Asked(f"what colour is the boat number {chr(97 + i % 5)} of the harbour", "red") for i in range(23)]
-    whole = merge(rows)
+    whole = fold(rows)
     monkeypatch.setattr(duplicates, "BLOCK", 4)
-    assert merge(rows) == whole
+    assert fold(rows) == whole
     assert len(whole.kept) < 23
