@@ -62,6 +62,9 @@ def chain(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        ),  # under nohup it is ignored, and so by the run
     )
     pids = {"starter": starter.pid}
     until = time.monotonic() + 60
