@@ -157,7 +157,7 @@ def test_ability_over_training_has_its_band(module, make_run):
     chart = next(c for c in block.charts if c.key.endswith("-ability"))
     assert block.words is None  # two models answered different items
     assert "± one standard error" in chart.formula
-    assert 'class="band' in str(chart.svg) or "band" in str(chart.svg)
+    assert str(chart.svg).count('class="area band ') == 1
     html = build(root).read_text(encoding="utf-8")
     assert "Ability over training" in html
     assert "gsm8k, adaptive" in html
