@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rewards.grading import grade_many
+from rewards.grading import Judgement, grade_many
 
 RIGHT = "right"
 """Class of every answer that was judged right: all of them equal the gold, so they are one answer."""
+STRIKES = 2
+"""An answer on which the grader ran out of time so often is compared no more: it may be a bomb, and each try costs a deadline."""
+_PLAIN = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,54 +31,66 @@ class Vote:
 def classes(problems: Sequence[Sequence[Vote]]) -> list[list[str | None]]:
     """A class name for each sample of each problem; None = no answer.
 
-    Wrong answers that differ as text are compared by the grader, in either direction, but only where that can change
-    which class is the largest: where one leads by more than all others together could gather, texts stand as they are.
+    Wrong answers that differ as text are one class where the grader takes either for the other, or both for a third. The
+    classes do not depend on how often each was given, so they serve a vote among any n of the samples (`curves.maj_at`) as
+    well as one among all. A problem without a right answer is left unsorted: it scores 0 however its wrong ones are classed.
     """
-    waiting = [_undecided(votes) for votes in problems]
-    leader: list[dict[str, str]] = [{} for _ in problems]
-    while any(waiting):
-        pairs: list[tuple[str, str]] = []
-        places: list[tuple[int, str, str]] = []
-        for i, texts in enumerate(waiting):
-            if not texts:
-                continue
-            first, *rest = texts
-            waiting[i] = rest
-            for other in rest:
-                if not _plainly_different(first, other):
-                    pairs += [(first, f"\\boxed{{{other}}}"), (other, f"\\boxed{{{first}}}")]
-                    places.append((i, first, other))
-        verdicts = grade_many(pairs) if pairs else []
-        for (i, first, other), one, two in zip(places, verdicts[::2], verdicts[1::2], strict=True):
-            if "RIGHT" in (one.verdict, two.verdict):
-                leader[i][other] = first
-                waiting[i].remove(other)
-    return [[_name(vote, found) for vote in votes] for votes, found in zip(problems, leader, strict=True)]
+    ballots = [_Ballot(votes) for votes in problems]
+    for apart in range(1, max((len(one.texts) for one in ballots), default=0)):
+        pairs = [(one, a, b) for one in ballots for a, b in one.unknown(apart)]
+        _compare(_compare(pairs), swapped=True)
+    return [[one.name(vote) for vote in votes] for votes, one in zip(problems, ballots, strict=True)]
 
 
-def _name(vote: Vote, leader: dict[str, str]) -> str | None:
-    if vote.right:
-        return RIGHT
-    text = vote.text
-    return None if text is None else f"= {leader.get(text, text)}"
+class _Ballot:
+    """The different wrong answers of a problem, and which of them are known to be one (a forest of parents)."""
+
+    def __init__(self, votes: Sequence[Vote]):
+        right = any(vote.right for vote in votes)
+        wrong = dict.fromkeys(vote.text for vote in votes if not vote.right and vote.text is not None)
+        self.texts = [text for text in wrong if text is not None] if right else []
+        self._parent = {text: text for text in self.texts}
+        self.strikes: Counter[str] = Counter()
+
+    def unknown(self, apart: int) -> Iterator[tuple[str, str]]:
+        """Each text with the one so many places on, where it takes the grader to tell them apart."""
+        for a, b in zip(self.texts, self.texts[apart:], strict=False):
+            joined = self.root(a) == self.root(b)
+            if not joined and max(self.strikes[a], self.strikes[b]) < STRIKES and not _plainly_different(a, b):
+                yield a, b
+
+    def root(self, text: str) -> str:
+        while self._parent[text] != text:
+            self._parent[text] = text = self._parent[self._parent[text]]
+        return text
+
+    def join(self, a: str, b: str) -> None:
+        self._parent[self.root(b)] = self.root(a)
+
+    def name(self, vote: Vote) -> str | None:
+        if vote.right:
+            return RIGHT
+        text = vote.text
+        return None if text is None else f"= {self.root(text) if text in self._parent else text}"
 
 
-def _undecided(votes: Sequence[Vote]) -> list[str]:
-    """The different wrong answers, most frequent first; empty if merging some cannot change the largest class."""
-    wrong = Counter(vote.text for vote in votes if not vote.right and vote.text is not None)
-    right = sum(vote.right for vote in votes)
-    total = wrong.total()
-    if len(wrong) < 2 or right > total:
-        return []
-    texts = [text for text, _ in wrong.most_common() if text is not None]
-    most = wrong[texts[0]]
-    return [] if most > right + (total - most) else texts
+def _compare(pairs: Sequence[tuple[_Ballot, str, str]], swapped: bool = False) -> list[tuple[_Ballot, str, str]]:
+    """Join those that the grader takes for one answer, the first as gold (or the second); what it finds different is left."""
+    verdicts = grade_many((b, f"\\boxed{{{a}}}") if swapped else (a, f"\\boxed{{{b}}}") for _, a, b in pairs)
+    different = []
+    for (ballot, a, b), found in zip(pairs, verdicts, strict=True):
+        if found.right:
+            ballot.join(a, b)
+        elif found.verdict is Judgement.TIMEOUT:
+            ballot.strikes.update((a, b))
+        else:
+            different.append((ballot, a, b))
+    return different
 
 
 def _plainly_different(a: str, b: str) -> bool:
     """Two plain decimals that are not one number: no need to ask the grader."""
-    plain = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
-    if not plain.fullmatch(a) or not plain.fullmatch(b):
+    if not _PLAIN.fullmatch(a) or not _PLAIN.fullmatch(b):
         return False
     x, y = float(a), float(b)
     return abs(x - y) > 1e-5 * max(abs(x), abs(y))
