@@ -12,6 +12,7 @@ from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.adaptive.run import load_pool
 from posttrain.evaluation.prompts import find_style
+from posttrain.evaluation.regrading import regrade
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.run import evaluate_command
 from posttrain.evaluation.shots import draw
@@ -75,10 +76,23 @@ def evaluate_checkpoint(
         when="checkpoint",
         **settings,
     )
+    _page(found)
+    return found
+
+
+def regrade_folder(folder: str, *, benchmark: str | None = None, path: str | None = None) -> None:
+    """Judge the samples of a finished evaluation again, print what they add up to and write its page again.
+
+    Raises:
+        Mistake: as `posttrain.evaluation.regrading.regrade`.
+    """
+    _page(regrade(folder, benchmark=benchmark, path=path, show=True))
+
+
+def _page(found: Result) -> None:
     from posttrain import report
 
     print(terminal.line(f"page: {report.build(found.directory)}"))
-    return found
 
 
 def _folder(model: str, adapter: str | None, benchmark: str) -> str:

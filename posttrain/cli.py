@@ -72,9 +72,9 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="limit for one call")
 
     evaluate = _verb(verbs, "evaluate", evaluate_command, "sample a benchmark and grade it")
-    evaluate.add_argument("--model", required=True, help="hub id, directory, or miniature/arithmetic")
+    evaluate.add_argument("--model", help="hub id, directory, or miniature/arithmetic")
     evaluate.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on top of it")
-    evaluate.add_argument("--benchmark", required=True, help="short name or import path")
+    evaluate.add_argument("--benchmark", help="short name or import path")
     evaluate.add_argument("--engine", default="transformers", help="transformers, vllm, vllm-server or an import path")
     evaluate.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE", help="engine option")
     evaluate.add_argument("--samples", type=int, default=1, metavar="K", help="samples a problem (default 1)")
@@ -117,6 +117,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", metavar="DIR",
                           help="where samples and result go; the same folder again goes on where it was cut off "
                           "(default: a new one under evaluations/)")  # fmt: skip
+    evaluate.add_argument("--regrade", metavar="DIR",
+                          help="judge the samples of a finished evaluation again, and ask nothing; --benchmark and --data only "
+                          "if they are other ones now")  # fmt: skip
 
     compare = _verb(
         verbs, "compare", compare_command, "paired tests of evaluations against a baseline: better, worse or neither"
@@ -274,9 +277,16 @@ MORE = ("shots", "shots_from", "until_interval", "chunk", "device", "flops_per_b
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
-    from posttrain.assess import evaluate_checkpoint
+    from posttrain import assess
 
-    evaluate_checkpoint(
+    if options.regrade is not None:
+        if other := next((name for name in ("model", "adapter", "out") if getattr(options, name) is not None), None):
+            raise Mistake(f"--{other} does not go with --regrade, which takes the evaluation as it was made")
+        return assess.regrade_folder(options.regrade, benchmark=options.benchmark, path=options.data)
+    for name in ("model", "benchmark"):
+        if getattr(options, name) is None:
+            raise Mistake(f"--{name} is missing")
+    assess.evaluate_checkpoint(
         model=options.model,
         adapter=options.adapter,
         benchmark=options.benchmark,

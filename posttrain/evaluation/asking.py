@@ -10,11 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem
+from posttrain.evaluation.judging import Cut, cut, judge
 from posttrain.evaluation.prompts import Style
 from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_thinking
-from rewards.grading import Verdict
 from rollouts.prompts import encode
-from rollouts.records import Completion, Engine, Prompt, Sampling
+from rollouts.records import Completion, Engine, Sampling
 from rollouts.seeds import derive
 
 LOWEST = 16
@@ -42,14 +42,12 @@ class Asking:
     so that an engine which counts seeds up for further samples could not give two requests one stream."""
     style: Style
     template_args: Mapping[str, Any] = field(default_factory=dict)
-    cuts: bool = True
-    """Judge each sample also as if it had been cut at every token budget."""
 
-    def ask(self, pairs: Sequence[tuple[Problem, int]], digest: str) -> list[dict[str, Any]]:
+    def ask(self, pairs: Sequence[tuple[Problem, int]], marks: Mapping[str, str]) -> list[dict[str, Any]]:
         """Lines for `samples.jsonl` (see `posttrain.evaluation.results`), one for each (problem, sample number), in order.
 
         Args:
-            digest: of the settings, written into every line.
+            marks: written into every line: the digests `settings` and `generation` (`resuming.marks`).
 
         Raises:
             Mistake: a problem without a prompt of its own under the style `own`.
@@ -60,24 +58,40 @@ class Asking:
         seeds = [derive(self.seed, self.benchmark.name, p.item_id, j) for p, j in pairs]
         started = time.perf_counter()
         made = self.engine.generate([ids[p.item_id] for p, _ in pairs], self.sampling, seeds)
-        asked = time.perf_counter()
+        seconds = round((time.perf_counter() - started) / max(1, len(pairs)), 6)
         if len(made) != len(pairs):
             raise RuntimeError(f"the engine returned {len(made)} completions for {len(pairs)} prompts")
         opened = {item: opens_thinking(self.tokenizer.decode(found[-16:])) for item, found in ids.items()}
         problems = [p for p, _ in pairs]
         thinking = [opened[p.item_id] for p in problems]
         answers = [self.answer(one.ids, open_) for one, open_ in zip(made, thinking, strict=True)]
-        verdicts = self.benchmark.judge(problems, answers)
-        cuts = self._cuts(problems, made, thinking)
-        judged = time.perf_counter()
-        shares = {
-            "seconds": round((asked - started) / max(1, len(pairs)), 6),
-            "grading_seconds": round((judged - asked) / max(1, len(pairs)), 6),
-        }
-        return [
-            self._line(p, j, s, prompts[p.item_id], len(ids[p.item_id]), one, verdict, digest) | {"cuts": cut} | shares
-            for (p, j), s, one, verdict, cut in zip(pairs, seeds, made, verdicts, cuts, strict=True)
-        ]
+        cuts = [self._cuts(*one) for one in zip(made, answers, thinking, strict=True)]
+        judged = judge(self.benchmark, problems, answers, cuts)
+        lines = []
+        for (p, j), seed, one, answer, cut_at, verdict in zip(pairs, seeds, made, answers, cuts, judged, strict=True):
+            text = self.tokenizer.decode(one.ids, skip_special_tokens=True)
+            lines.append(
+                {
+                    "benchmark": self.benchmark.name,
+                    "item_id": p.item_id,
+                    "sample": j,
+                    "seed": seed,
+                    "prompt": prompts[p.item_id],
+                    "completion": text,
+                    "answer": None if answer == text else answer,
+                    "finish": one.finish,
+                    "prompt_tokens": len(ids[p.item_id]),
+                    "completion_tokens": len(one.ids),
+                    "cached_tokens": one.cached,
+                    "logprob": round(math.fsum(one.logprobs), 6),
+                    "version": one.version,
+                    **verdict,
+                    "cut_at": cut_at,
+                    "seconds": seconds,
+                    **marks,
+                }
+            )
+        return lines
 
     def answer(self, ids: Sequence[int], opened: bool) -> str:
         """The part of a completion in which an answer counts: what stands after its last end-of-thinking mark, nothing if a
@@ -106,53 +120,8 @@ class Asking:
         )
         return begins, ends
 
-    def _cuts(
-        self, problems: Sequence[Problem], made: Sequence[Completion], thinking: Sequence[bool]
-    ) -> list[dict[str, str]]:
-        """For each completion, the verdict on its beginning at every budget below its length."""
-        if not self.cuts:
-            return [{} for _ in made]
-        sizes = budgets(self.sampling.max_tokens)
-        places = [(i, size) for i, one in enumerate(made) for size in sizes if size < len(one.ids)]
-        texts = [self.answer(made[i].ids[:size], thinking[i]) for i, size in places]
-        found: list[dict[str, str]] = [{} for _ in made]
-        if places:
-            verdicts = self.benchmark.judge([problems[i] for i, _ in places], texts)
-            for (i, size), verdict in zip(places, verdicts, strict=True):
-                found[i][str(size)] = str(verdict.verdict.value)
-        return found
-
-    def _line(
-        self,
-        problem: Problem,
-        sample: int,
-        seed: int,
-        prompt: Prompt,
-        prompt_tokens: int,
-        one: Completion,
-        verdict: Verdict,
-        digest: str,
-    ) -> dict[str, Any]:
-        return {
-            "benchmark": self.benchmark.name,
-            "item_id": problem.item_id,
-            "sample": sample,
-            "seed": seed,
-            "prompt": prompt,
-            "completion": self.tokenizer.decode(one.ids, skip_special_tokens=True),
-            "finish": one.finish,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": len(one.ids),
-            "cached_tokens": one.cached,
-            "logprob": round(math.fsum(one.logprobs), 6),
-            "gold": problem.gold,
-            "extracted": verdict.extracted,
-            "parsed": verdict.parsed,
-            "verdict": str(verdict.verdict.value),
-            "strict": str(verdict.strict.value),
-            "score": 1.0 if verdict.verdict == "RIGHT" else 0.0,
-            "rule": verdict.rule,
-            "version": one.version,
-            "cluster": problem.cluster,
-            "settings": digest,
-        }
+    def _cuts(self, one: Completion, answer: str, thinking: bool) -> dict[str, Cut]:
+        """What there was of the answer at every budget below the completion's length."""
+        sizes = [size for size in budgets(self.sampling.max_tokens) if size < len(one.ids)]
+        # A cut may go through the bytes of a character, of which decoding makes a mark of its own.
+        return {str(size): cut(answer, self.answer(one.ids[:size], thinking).rstrip("\ufffd")) for size in sizes}

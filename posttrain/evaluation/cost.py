@@ -110,15 +110,11 @@ def block(
         intensity, intensity_of} or null.
     """
     lines = [line for item in items for line in item]
-    generating, grading = (_sum(lines, key) for key in ("seconds", "grading_seconds"))
-    seconds = None if generating is None or grading is None else generating + grading
+    generating = _sum(lines, "seconds")
     output = sum(line["completion_tokens"] for line in lines)
     prompt = sum(line["prompt_tokens"] for line in lines)
     cached = _sum(lines, "cached_tokens")
-    flops = _eflops(items, shape, device, intensity)
-    totals = {"tokens": output, "seconds": seconds, "eflops": None if flops is None else flops["total"]}
-    right = sum(line["score"] for line in lines)
-    return {
+    made = {
         **about,
         "chains": len(lines),
         "tokens": {
@@ -129,15 +125,35 @@ def block(
         },
         "output": spread(lines),
         "truncated": sum(line["finish"] == "length" for line in lines) / len(lines),
-        "seconds": {"generating": _round(generating), "grading": _round(grading), "total": _round(seconds)},
         "device": device.name,
         "devices": device.count if device.gpu else None,
         "gpu_seconds": _round(generating * device.count) if device.gpu and generating is not None else None,
         "tokens_per_second": _round(output / generating) if generating else None,
+        "parameters": None if shape is None else shape.parameters,
+        "eflops": _eflops(items, shape, device, intensity),
+    }
+    return judged_again(made, items)
+
+
+def judged_again(found: Mapping[str, Any], items: Sequence[Sequence[Line]]) -> dict[str, Any]:
+    """A cost block with those of its parts that the verdicts decide made from these samples: `seconds`, `per_item`, `per_correct`."""
+    if not found:
+        return {}
+    lines = [line for item in items for line in item]
+    generating, grading = (_sum(lines, key) for key in ("seconds", "grading_seconds"))
+    seconds = None if generating is None or grading is None else generating + grading
+    flops = found["eflops"]
+    totals = {
+        "tokens": sum(line["completion_tokens"] for line in lines),
+        "seconds": seconds,
+        "eflops": None if flops is None else flops["total"],
+    }
+    right = sum(line["score"] for line in lines)
+    return {
+        **found,
+        "seconds": {"generating": _round(generating), "grading": _round(grading), "total": _round(seconds)},
         "per_item": {name: _share(total, len(items)) for name, total in totals.items()},
         "per_correct": {name: _share(total, right) for name, total in totals.items()},
-        "parameters": None if shape is None else shape.parameters,
-        "eflops": flops,
     }
 
 

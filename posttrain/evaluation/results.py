@@ -6,6 +6,7 @@ A line of `samples.jsonl` (keys marked + may be missing in older files, null whe
 |---|---|
 | `benchmark`, `item_id`, `cluster`, `sample`, `seed` | which problem, which of its samples, the request's own seed |
 | `prompt`, `completion` | as rendered (text or messages), and what came back |
+| `answer` + | the part of `completion` in which an answer counts (no reasoning span); null if that is all of it |
 | `finish` | `stop`, `length` (cut at the token limit) or `abort` |
 | `prompt_tokens`, `completion_tokens` | |
 | `cached_tokens` + | prompt tokens that the engine took from its cache; null if it does not say |
@@ -14,8 +15,10 @@ A line of `samples.jsonl` (keys marked + may be missing in older files, null whe
 | `verdict`, `strict` + | RIGHT, WRONG, NONE or TIMEOUT; `strict`: if only what is in a box counts |
 | `score`, `rule` | 1.0 if RIGHT, else 0.0; which of the grader's rules decided |
 | `cuts` + | `{"64": "NONE", "128": "RIGHT"}`: the verdict if it had been cut there, for every budget below its length |
+| `cut_at` + | for every budget below its length, how many characters of `answer` there were then; or the text, where it is no beginning of it |
 | `seconds`, `grading_seconds` + | its share of the wall time of the chunk it was asked (graded) in |
 | `version`, `settings` | policy version, digest of the settings |
+| `generation` + | digest of those settings that shape the text: with the same, a sample is judged again and not asked again |
 """
 
 from __future__ import annotations

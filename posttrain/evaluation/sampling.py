@@ -17,7 +17,8 @@ from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.provenance import digest_of, fingerprint, versions
 from posttrain.evaluation.reasoning import answer_part
-from posttrain.evaluation.results import RESULT, SAMPLES, Result, load_samples, mend_tail
+from posttrain.evaluation.results import SAMPLES, Result
+from posttrain.evaluation.resuming import find, marks
 from posttrain.evaluation.shots import draw
 from posttrain.evaluation.stopping import UntilInterval
 from posttrain.evaluation.summary import grouped, notes, summary
@@ -71,7 +72,8 @@ def evaluate(
 
     A call that was cut off goes on where it stopped: what is in `samples.jsonl` from the same settings (model, adapter,
     engine, policy version, sampling, seed, prompt style, grader) is not asked again, and more samples or a higher limit
-    only ask what is missing. Samples of other settings are moved aside. One that is whole already is left as it is.
+    only ask what is missing. Where only the grader or a right answer has changed, samples are judged again and not asked. Samples of
+    other settings are moved aside. An evaluation that is whole already is left as it is.
 
     Args:
         benchmark: a `Benchmark`, its short name, or an import path.
@@ -96,6 +98,7 @@ def evaluate(
         EngineError: from the engine; samples made so far are kept.
     """
     started = time.monotonic()
+    named = benchmark if isinstance(benchmark, str) else benchmark.file or benchmark.name
     if isinstance(benchmark, str):
         benchmark = find_benchmark(benchmark)
     sampling = sampling or Sampling(temperature=0.0)
@@ -117,7 +120,9 @@ def evaluate(
             tables.print_result(finished)
         return finished
     wanted = {(p.item_id, j) for p in problems for j in range(samples)}
-    kept = [line for line in resume(folder, digest) if (line["item_id"], line["sample"]) in wanted]
+    there = find(folder, settings, benchmark, problems, progress=progress)
+    regraded = there.settle(source={"benchmark": named, "data": path, "limit": limit})
+    kept = [line for line in there.lines if (line["item_id"], line["sample"]) in wanted]
     resumed = have = {(line["item_id"], line["sample"]) for line in kept}
     order = problems if stop is None else stop.problems
     todo = [(p, j) for p in order for j in range(samples) if (p.item_id, j) not in have]
@@ -128,7 +133,7 @@ def evaluate(
             if not now:
                 break
             began = time.monotonic()
-            for line in asking.ask(now, digest):
+            for line in asking.ask(now, marks(settings)):
                 append_line(folder / SAMPLES, line)
                 pulse.beat()
                 kept.append(line)
@@ -171,6 +176,7 @@ def evaluate(
         versions=versions(),
         settings=digest,
         notes=(benchmark.notes(problems) if benchmark.notes else [])
+        + regraded
         + notes(benchmark, len(problems), kept, sum((x["item_id"], x["sample"]) in resumed for x in kept), stopped),
     )
     result.write(folder)
@@ -221,7 +227,11 @@ def _finished(
     """The result that is there, if it is of this very evaluation and all its samples are there too."""
     try:
         found = Result.read(folder)
-        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
+        have = {
+            (line["item_id"], line["sample"]): line["gold"]
+            for line in found.samples()
+            if line.get("settings") == digest
+        }
     except (Mistake, KeyError, TypeError):
         return None
     if (found.settings, found.k) != (digest, k):
@@ -230,20 +240,5 @@ def _finished(
         asked, same = problems, found.stopped is None and found.adaptive is None
     else:
         asked, same = stop.problems[: found.n], stop.is_of(found.stopped)
-    wanted = {(p.item_id, j) for p in asked for j in range(k)}
-    return found if same and found.n == len(asked) and wanted <= have else None
-
-
-def resume(folder: Path, digest: str) -> list[dict[str, Any]]:
-    """Samples of the same settings that are there already; those of other settings are moved aside."""
-    file = folder / SAMPLES
-    (folder / RESULT).unlink(missing_ok=True)  # until this evaluation is done, no result stands beside its samples
-    if not file.exists():
-        return []
-    mend_tail(file)
-    lines = load_samples(file)
-    others = sorted({str(line.get("settings")) for line in lines} - {digest})
-    if not others:
-        return lines
-    file.replace(folder / f"samples-{others[0]}.jsonl")
-    return []
+    whole = all(have.get((p.item_id, j)) == p.gold for p in asked for j in range(k))
+    return found if same and found.n == len(asked) and whole else None

@@ -21,6 +21,7 @@ from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.provenance import digest_of, versions
 from posttrain.evaluation.results import SAMPLES, Result
+from posttrain.evaluation.resuming import find, marks
 from posttrain.evaluation.shots import draw
 from posttrain.evaluation.summary import grouped, notes, summary
 from posttrain.rundir import append_line
@@ -71,6 +72,7 @@ def evaluate_adaptive(
     | `trace` | `[{"item", "score", "samples", "ability", "se"}]`, in the order asked, ability and error after each |
     | `items`, `of` | asked, in the bank |
     | `predicted` | accuracy over the whole bank, an Estimate |
+    | `widened` | factor of that interval's half-widths, from the bank's models held out; 1 = as the item model has it |
     | `asked_right` | share right among the asked; near a half by design, whatever the model |
     | `stop` | `se`, `items` (budget) or `bank` (all were asked) |
     | `rule` | budget, batch and error asked for |
@@ -90,6 +92,7 @@ def evaluate_adaptive(
     started = time.monotonic()
     if until_interval is not None:
         raise Mistake("until_interval: is for random order; an adaptive evaluation stops by its ability's error (se)")
+    named = benchmark if isinstance(benchmark, str) else benchmark.file or benchmark.name
     if isinstance(benchmark, str):
         benchmark = find_benchmark(benchmark)
     sampling = sampling or Sampling(temperature=0.0)
@@ -110,7 +113,9 @@ def evaluate_adaptive(
         if show:
             print_adaptive(there)
         return there
-    source = _Source(asking, known, samples, digest, folder, chunk or full.CHUNK)
+    found_there = find(folder, settings, benchmark, known.problems, progress=progress)
+    regraded = found_there.settle(source={"benchmark": named, "data": path, "limit": limit})
+    source = _Source(asking, known, samples, marks(settings), folder, found_there.lines, chunk or full.CHUNK)
     session = Session(known.a, known.b, rule, known.bank.prior, known.bank.start)
 
     def tell(_: Any) -> str:
@@ -136,6 +141,7 @@ def evaluate_adaptive(
         f"{len(known.items)}, by the item model; for a claim, ask them all",
         *doubts(session, known),
         *(benchmark.notes(asked) if benchmark.notes else []),
+        *regraded,
         *notes(benchmark, benchmark.size or len(asked), lines, source.resumed),
     ]
     result = Result(
@@ -201,16 +207,23 @@ def load_pool(
 class _Source:
     """Samples of items: those on disk first, the engine for what is missing."""
 
-    def __init__(self, asking: Asking, known: Pool, samples: int, digest: str, folder: Path, chunk: int):
+    def __init__(
+        self,
+        asking: Asking,
+        known: Pool,
+        samples: int,
+        marks: Mapping[str, str],
+        folder: Path,
+        there: Sequence[Line],
+        chunk: int,
+    ):
         self.asking = asking
         self.known = known
         self.samples = samples
-        self.digest = digest
+        self.marks = marks
         self.chunk = chunk
         self.file = folder / SAMPLES
-        self.have: dict[tuple[str, int], Line] = {
-            (line["item_id"], line["sample"]): line for line in full.resume(folder, digest)
-        }
+        self.have: dict[tuple[str, int], Line] = {(line["item_id"], line["sample"]): line for line in there}
         self.there = set(self.have)
         self.used: list[Line] = []
         self.resumed = 0
@@ -220,7 +233,7 @@ class _Source:
         wanted = [(self.known.problems[i], j) for i in items for j in range(self.samples)]
         todo = [(p, j) for p, j in wanted if (p.item_id, j) not in self.have]
         for start in range(0, len(todo), self.chunk):
-            for line in self.asking.ask(todo[start : start + self.chunk], self.digest):
+            for line in self.asking.ask(todo[start : start + self.chunk], self.marks):
                 append_line(self.file, line)
                 self.have[line["item_id"], line["sample"]] = line
                 pulse.beat()

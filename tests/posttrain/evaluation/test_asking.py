@@ -48,7 +48,7 @@ def test_no_two_requests_are_seeded_near_each_other(tokenizer):
     problems = [Problem(f"{i}?", "1", item_id=f"toy/{i}", cluster=f"toy/{i}") for i in range(60)]
     k = 64
     for seed in (0, 1, 2, k):
-        asking(engine, tokenizer, seed=seed, cuts=False).ask([(p, j) for p in problems for j in range(k)], "d")
+        asking(engine, tokenizer, seed=seed).ask([(p, j) for p in problems for j in range(k)], {"settings": "d"})
     found = sorted(engine.seeds)
     assert len(found) == 4 * 60 * k
     assert min(b - a for a, b in itertools.pairwise(found)) >= k
@@ -125,9 +125,11 @@ def test_the_prompt_opens_the_thought(tokenizer):
     made.chat_template = opened
     ids = made("\\boxed{5}", add_special_tokens=False)["input_ids"]
     problem = Problem("2+3?", "5", item_id="toy/1", cluster="toy/1")
-    (line,) = asking(Says(ids), made).ask([(problem, 0)], "d")
+    (line,) = asking(Says(ids), made).ask([(problem, 0)], {"settings": "d"})
     assert (line["verdict"], line["extracted"]) == ("NONE", None)
     ids = made("so</think>\\boxed{5}", add_special_tokens=False)["input_ids"]
-    (line,) = asking(Says(ids, cached=3), made, sampling=Sampling(max_tokens=64)).ask([(problem, 0)], "d")
+    (line,) = asking(Says(ids, cached=3), made, sampling=Sampling(max_tokens=64)).ask(
+        [(problem, 0)], {"settings": "d"}
+    )
     assert (line["verdict"], line["cached_tokens"], line["logprob"]) == ("RIGHT", 3, -0.5 * len(ids))
     assert line["cuts"] == {"16": "NONE"}, "cut at 16 of its bytes the box is not closed"
