@@ -316,3 +316,39 @@ def test_a_file_that_is_cut_is_replaced_whole(run, monkeypatch):
     monkeypatch.setattr(os, "replace", watched)
     resume.cut_back(run, 5)
     assert (run.metrics, before) in seen
+
+
+def _defaults(value, path=()):
+    """Paths of everything in a resolved recipe, the deepest first."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _defaults(inner, (*path, key))
+            if isinstance(value, dict):
+                yield (*path, key)
+
+
+def test_a_run_from_before_a_setting_existed_has_its_default(tmp_path):
+    """Whatever key of the recipe an older version did not write, the run goes on: what is absent is the default."""
+    from posttrain.bookkeeping import _resolved_before
+
+    recipe = copy.deepcopy(RECIPE) | {"evaluation": [{"benchmark": "arithmetic", "every": 5, "limit": 8}]}
+    now = load(recipe).model_dump(mode="json", by_alias=True)
+    run = RunDir(tmp_path / "run")
+    absent = []
+    for path in _defaults(now):
+        old = copy.deepcopy(now)
+        inner = old
+        for key in path[:-1]:
+            inner = inner[key]
+        given = recipe
+        for key in path:
+            given = given[key] if isinstance(given, list) or (isinstance(given, dict) and key in given) else None
+        if given is not None:
+            continue  # said by the user: that it is gone is a change
+        del inner[path[-1]]
+        write_json(run.resolved, old)
+        assert resume.since({}, {"files": {}, "processes": 1}, _resolved_before(run), now) == [], path
+        absent.append(".".join(map(str, path)))
+    assert {"rollouts.keep_tokens", "evaluation.0.adaptive", "checkpoints.every"} <= set(absent)
+    write_json(run.resolved, now | {"run": now["run"] | {"seed": 7}})
+    assert [d.key for d in resume.since({}, {"files": {}, "processes": 1}, _resolved_before(run), now)] == ["run.seed"]
