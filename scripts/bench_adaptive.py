@@ -8,6 +8,8 @@
 - *real*: the four models of GSM8K's own repository, graded by `rewards.grading`. The bank for a model is fitted without it:
   to the other three and to 60 simulated models (`simulated_from`; two spreads of their abilities). Over draws of 800 of the 1319 problems: 50 chosen
   items against 50 random ones.
+- both: how often the interval of the predicted accuracy holds the accuracy, as the item model has it and as it is widened by
+  the misses of the bank's models held out (`posttrain.evaluation.adaptive.heldout`).
 - *py-irt*: recovery by `posttrain irt fit` and by py-irt on the same tables, where PYTHON has py-irt installed.
 """
 
@@ -36,8 +38,10 @@ from scipy.special import expit, logsumexp  # noqa: E402
 from scipy.stats import kendalltau  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
-from posttrain.evaluation.adaptive.ability import estimate  # noqa: E402
+from posttrain.evaluation.adaptive.ability import Ability, estimate  # noqa: E402
+from posttrain.evaluation.adaptive.bank import HeldOut  # noqa: E402
 from posttrain.evaluation.adaptive.fit import Fit, fit  # noqa: E402
+from posttrain.evaluation.adaptive.heldout import held_out, widening  # noqa: E402
 from posttrain.evaluation.adaptive.loop import Rule, Session, Step, replay  # noqa: E402
 from posttrain.evaluation.adaptive.predict import accuracy  # noqa: E402
 
@@ -75,20 +79,31 @@ def world(
     return draw, theta, a, b, respond(draw, theta, a, b)
 
 
-def errors(seed: int, batch: int, tested: int = 60) -> tuple[Floats, Floats]:
-    """Root mean square error of the ability after each of CHOSEN chosen and of RANDOM random items."""
+def errors(seed: int, batch: int, tested: int = 60) -> tuple[Floats, Floats, Floats, Floats]:
+    """Root mean square error of the ability after each of CHOSEN chosen and of RANDOM random items; and after each of CHOSEN the
+    share of models whose accuracy is in the predicted interval, the item model's own and the widened one."""
     draw, theta, a, b, answers = world(seed)
-    bank = fit(answers)
+    bank, measured = fit(answers), held_out(answers, np.ones_like(answers))
     others = draw.normal(size=tested)
     answers = respond(draw, others, a, b)
     truth = (others - theta.mean()) / theta.std()  # on the bank's scale
-    by_choice, by_chance = [], []
+    by_choice, by_chance, hits = [], [], []
     for x in answers:
         trace = replay(Session(bank.a, bank.b, Rule(max(CHOSEN), batch)), dict(enumerate(x))).trace
         by_choice.append([trace[n - 1].ability for n in CHOSEN])
+        hits.append([held(trace[:n], bank.a, bank.b, x, measured) for n in CHOSEN])
         order = draw.permutation(x.size)
         by_chance.append([estimate(x[order[:n]], bank.a[order[:n]], bank.b[order[:n]]).value for n in RANDOM])
-    return tuple(np.sqrt(np.mean((np.array(v) - truth[:, None]) ** 2, 0)) for v in (by_choice, by_chance))  # type: ignore[return-value]
+    chosen, random = (np.sqrt(np.mean((np.array(v) - truth[:, None]) ** 2, 0)) for v in (by_choice, by_chance))
+    plain, wide = np.mean(hits, 0).T
+    return chosen, random, plain, wide
+
+
+def held(trace: Sequence[Step], a: Floats, b: Floats, x: Floats, measured: Sequence[HeldOut]) -> list[bool]:
+    """Is the accuracy over all of `x` in the interval predicted after `trace`: in the item model's, in the widened one?"""
+    last = Ability(trace[-1].ability, trace[-1].se)
+    bounds = [accuracy(last, trace, a, b, widen=widen)[1:] for widen in (1.0, widening(measured, len(trace)))]
+    return [bool(low <= x.mean() <= high) for low, high in bounds]
 
 
 def worth(error: float, curve: Floats) -> float:
@@ -98,7 +113,8 @@ def worth(error: float, curve: Floats) -> float:
 
 
 def needed(seeds: int, batch: int) -> dict[str, Any]:
-    chosen, random = (np.array(v) for v in zip(*(errors(seed, batch) for seed in range(seeds)), strict=True))
+    found = zip(*(errors(seed, batch) for seed in range(seeds)), strict=True)
+    chosen, random, plain, wide = (np.array(v) for v in found)
     rows = []
     for j, n in enumerate(CHOSEN):
         ratios = [math.log(n / worth(chosen[s, j], random[s])) for s in range(seeds)]
@@ -112,6 +128,8 @@ def needed(seeds: int, batch: int) -> dict[str, Any]:
                 "low": low,
                 "high": high,
                 "random": n / middle,
+                "coverage_unwidened": float(plain[:, j].mean()),
+                "coverage": float(wide[:, j].mean()),
             }
         )
     return {"batch": batch, "seeds": seeds, "rows": rows}
@@ -173,37 +191,46 @@ def simulated_from(answers: Floats, steps: Floats, seed: int, spread: float = SP
     return respond(draw, draw.normal(abilities.mean(), spread, count), 1 / np.sqrt(1 + (sd / 1.702) ** 2), b)
 
 
-def banks_without(answers: Floats, steps: Floats, seed: int, spread: float = SPREAD) -> list[Fit]:
+def banks_without(
+    answers: Floats, steps: Floats, seed: int, spread: float = SPREAD
+) -> list[tuple[Fit, list[HeldOut]]]:
     """A bank for each real model, from the other three and simulated ones; nothing of the judged model is in it."""
     found = []
     for judged in range(len(answers)):
         others = np.delete(answers, judged, 0)
-        found.append(fit(np.vstack([others, simulated_from(others, steps, seed, spread)])))
+        table = np.vstack([others, simulated_from(others, steps, seed, spread)])
+        found.append((fit(table), held_out(table, np.ones_like(table))))
     return found
 
 
 def judge(
-    banks: Sequence[Fit], answers: Floats, draw: np.random.Generator, items: int = 50, pool: int = 800
+    banks: Sequence[tuple[Fit, list[HeldOut]]],
+    answers: Floats,
+    draw: np.random.Generator,
+    items: int = 50,
+    pool: int = 800,
 ) -> dict[str, Floats]:
     """One draw of `pool` problems: each model's accuracy on all of them, and what `items` of them say of it.
 
     `full`, `chosen` (predicted accuracy), `random` (share right), `random_irt` (predicted from the random ones), all (models,);
-    `off_chosen`, `off_random`: ability less that from all of the pool; `covered`: the predicted interval holds `full`.
+    `off_chosen`, `off_random`: ability less that from all of the pool; `covered`: the predicted interval holds `full`
+    (`covered_unwidened`: the item model's own does); `half_width` of it.
     """
     at = draw.choice(answers.shape[1], pool, replace=False)
     rows: dict[str, list[float]] = {}
-    for bank, all_answers in zip(banks, answers, strict=True):
+    for (bank, measured), all_answers in zip(banks, answers, strict=True):
         a, b, x = bank.a[at], bank.b[at], all_answers[at]
         everything = estimate(x, a, b).value
         done = replay(Session(a, b, Rule(items, 10)), dict(enumerate(x)))
-        value, low, high = accuracy(done.ability, done.trace, a, b)
+        value, low, high = accuracy(done.ability, done.trace, a, b, widen=widening(measured, items))
+        plain_hit, wide_hit = held(done.trace, a, b, x, measured)
         pick = draw.choice(pool, items, replace=False)
         plain = estimate(x[pick], a[pick], b[pick])
         asked = [Step(int(i), float(x[i]), 1, 0.0, 0.0) for i in pick]
         for name, number in (
             ("full", x.mean()), ("chosen", value), ("random", x[pick].mean()), ("random_irt", accuracy(plain, asked, a, b)[0]),
             ("off_chosen", done.ability.value - everything), ("off_random", plain.value - everything),
-            ("covered", low <= x.mean() <= high),
+            ("covered", wide_hit), ("covered_unwidened", plain_hit), ("half_width", (high - low) / 2),
         ):  # fmt: skip
             rows.setdefault(name, []).append(float(number))
     return {name: np.array(values) for name, values in rows.items()}
@@ -233,6 +260,9 @@ def real(answers: Floats, steps: Floats, seeds: int, spread: float, draws: int =
         kind: float(np.sqrt(np.mean([one[f"off_{kind}"] ** 2 for one in found]))) for kind in ("chosen", "random")
     }
     made["interval_coverage"] = float(np.mean([one["covered"] for one in found]))
+    made["interval_coverage_unwidened"] = float(np.mean([one["covered_unwidened"] for one in found]))
+    made["interval_half_width"] = float(np.mean([one["half_width"] for one in found]))
+    made["interval_coverage_by_model"] = np.mean([one["covered"] for one in found], 0).tolist()
     return made | {"accuracy": answers.mean(1).tolist(), "spread": spread, "banks": seeds, "draws": len(found)}
 
 
@@ -314,8 +344,9 @@ def _say(made: dict[str, Any]) -> None:
         )
     off = made["ability_error"]
     print(
-        f"{where}: ability off by {off['chosen']:.2f} chosen, {off['random']:.2f} random; the predicted 95 % interval held the "
-        f"accuracy in {made['interval_coverage']:.0%} of {made['draws']} draws × 4 models",
+        f"{where}: ability off by {off['chosen']:.2f} chosen, {off['random']:.2f} random; the predicted 95 % interval (± "
+        f"{100 * made['interval_half_width']:.0f} points) held the accuracy in {made['interval_coverage']:.0%} of {made['draws']} draws × 4 "
+        f"models, the item model's own in {made['interval_coverage_unwidened']:.0%}",
         flush=True,
     )
 
@@ -329,7 +360,8 @@ def section(folder: Path | None, seeds: int = 20, python: str | None = None) -> 
         for row in made["rows"]:
             print(
                 f"{row['chosen']:4d} chosen, {batch:2d} at once: error {row['error']:.3f} (random {row['error_random']:.3f}); as good "
-                f"as {row['random']:.0f} random; ratio {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
+                f"as {row['random']:.0f} random; ratio {row['ratio']:.2f} [{row['low']:.2f}, {row['high']:.2f}]; intervals hold "
+                f"{row['coverage']:.1%} (the item model's own {row['coverage_unwidened']:.1%})",
                 flush=True,
             )
     if folder is not None:

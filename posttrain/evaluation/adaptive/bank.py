@@ -5,6 +5,7 @@
  "samples": 4, "models": [{"name", "accuracy", "answered", "ability"}], "fit": {"date", "settings", "loss", ...},
  "items": [{"id", "a", "b", "text": "digest of the question" | null, "gold": "digest of the answer" | null,
             "solved": share of the models' answers that were right, "answered": models}],
+ "held_out": [{"items": 50, "misses": [0.1, 0.4, ...]}],
  "notes": [...], "digest": "..."}
 ```
 """
@@ -57,6 +58,15 @@ class Calibrated(_Part):
     ability: FiniteFloat
 
 
+class HeldOut(_Part):
+    """How far the predicted accuracies of the bank's own models were off when they were judged without being in it."""
+
+    items: Annotated[int, Field(gt=0)]
+    """Chosen items that the predictions were made from."""
+    misses: Annotated[list[Annotated[FiniteFloat, Field(ge=0)]], Field(min_length=1)]
+    """One a model, in half-widths of the item model's 95 % interval, rising."""
+
+
 class Bank(_Part):
     """What a bank file holds."""
 
@@ -73,6 +83,8 @@ class Bank(_Part):
     models: list[Calibrated]
     fit: dict[str, Any]
     items: Annotated[list[Item], Field(min_length=1)]
+    held_out: list[HeldOut] = []
+    """By rising number of items; empty = not measured (`heldout`)."""
     notes: list[str] = []
     digest: str = ""
 
@@ -88,6 +100,13 @@ class Bank(_Part):
     def start(self) -> float:
         """Mean ability of the calibration models: where every evaluation begins."""
         return float(np.mean([model.ability for model in self.models])) if self.models else 0.0
+
+    @property
+    def gap(self) -> float | None:
+        """Mean difference in ability of calibration models that are neighbours in rank; None for fewer than two. An error
+        below it is where arXiv 2509.11106 (section 6) stops asking."""
+        found = [model.ability for model in self.models]
+        return (max(found) - min(found)) / (len(found) - 1) if len(found) > 1 else None
 
     @property
     def prior(self) -> Prior:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy as np
 from posttrain import terminal
 from posttrain.errors import Mistake
 from posttrain.evaluation.adaptive import fit as fitting
-from posttrain.evaluation.adaptive import responses
-from posttrain.evaluation.adaptive.bank import Bank, Calibrated, Item, gold_digest, named, text_digest
+from posttrain.evaluation.adaptive import heldout, responses
+from posttrain.evaluation.adaptive.bank import Bank, Calibrated, HeldOut, Item, gold_digest, named, text_digest
 from posttrain.evaluation.benchmarks.base import Problem, find_benchmark
+from posttrain.evaluation.progress import bar
 
 FEW = 20
 """Fewer calibration models than this leave the discriminations mostly to their prior: a note says so."""
@@ -49,7 +50,10 @@ def fit_command(
     if benchmark is None and data is not None:
         raise Mistake("--data holds the rows of a benchmark: say of which (--benchmark NAME)")
     table = responses.read(places)
-    bank = bank_of(table, *_texts(benchmark, data), settings=settings).write(out)
+    named_problems = _texts(benchmark, data)
+    with bar("fits without some models", heldout.FOLDS, False if quiet else None, lambda _: "") as update:
+        made = bank_of(table, *named_problems, settings=settings, tick=lambda done: update([{}] * done))
+    bank = made.write(out)
     if not quiet:
         _print(bank, Path(out))
     return bank
@@ -67,8 +71,9 @@ def bank_of(
     benchmark: str | None = None,
     problems: Sequence[Problem] = (),
     settings: fitting.Settings | None = None,
+    tick: Callable[[int], None] = lambda done: None,
 ) -> Bank:
-    """Fit a table. `problems` are those of `benchmark`, if they are at hand."""
+    """Fit a table. `problems` are those of `benchmark`, if they are at hand; `tick` is called after each fold of `heldout`."""
     settings = settings or fitting.Settings()
     said_benchmark = _one_of("benchmark", [(s.benchmark, s.where) for s in table.subjects])
     if benchmark is not None and said_benchmark is not None and benchmark != said_benchmark:
@@ -86,6 +91,7 @@ def bank_of(
     except ValueError as error:
         raise Mistake(f"{table.subjects[0].where}: cannot be fitted: {error}") from error
     seconds = time.monotonic() - started
+    measured = heldout.held_out(table.shares, table.samples, settings, tick)
     there = ~np.isnan(table.shares)
     shares = np.where(there, table.shares, 0.0)
     solved, answered = shares.sum(0) / there.sum(0), there.sum(0)
@@ -95,7 +101,7 @@ def bank_of(
     prompt, several = _same([s.prompt for s in table.subjects])
     if several:
         notes.append("the models were asked in several prompt styles")
-    notes += _doubts(len(table.subjects), solved, found.converged)
+    notes += _doubts(len(table.subjects), solved, found.converged, measured)
     texts = {p.item_id: text_digest(p.question) for p in problems}
     golds = {item: gold_digest(gold) for s in table.subjects for item, gold in s.golds.items()}
     golds |= {p.item_id: gold_digest(p.gold) for p in problems}
@@ -129,6 +135,7 @@ def bank_of(
             )
             for j, item in enumerate(table.items)
         ],
+        held_out=measured,
         notes=notes,
     )
 
@@ -181,13 +188,23 @@ def _text_in(item: str) -> str | None:
     return match["text"] if match else None
 
 
-def _doubts(models: int, solved: Any, converged: bool) -> list[str]:
+def _doubts(models: int, solved: Any, converged: bool, measured: Sequence[HeldOut]) -> list[str]:
     notes = []
     if models < FEW:
         notes.append(
             f"only {models} calibration models: below about {FEW} the discriminations are mostly their prior's"
         )
+    held = min((len(one.misses) for one in measured), default=0)
     never, always = int(np.sum(solved == 0)), int(np.sum(solved == 1))
+    if 0 < held < heldout.ENOUGH:
+        notes.append(
+            f"{held} models held out: intervals of predicted accuracies are as wide as their largest miss, which is known to hold "
+            f"{held / (held + 1):.0%} and not 95 %"
+        )
+    elif not held:
+        notes.append(
+            "no model could be held out: intervals of predicted accuracies believe the item model, and are too narrow"
+        )
     if never:
         notes.append(f"{never} items that no model solved: how hard they are is not known, only that they are")
     if always:
@@ -213,6 +230,13 @@ def _print(bank: Bank, out: Path) -> None:
     table.add_row("samples a response", f"{bank.samples:.3g}")
     table.add_row("difficulty", _range(bank.b))
     table.add_row("discrimination", _range(bank.a))
+    if bank.gap is not None:
+        table.add_row(
+            "neighbours", f"{bank.gap:.3f} of ability apart on average (an error below it, --se, tells them apart)"
+        )
+    if bank.held_out:
+        wide = ", ".join(f"x {heldout.widening(bank.held_out, one.items):.1f} at {one.items}" for one in bank.held_out)
+        table.add_row("intervals", f"wider than the item model's by what was measured: {wide} items")
     table.add_row(
         "loss", f"{bank.fit['loss']:.4f} nats a response, {bank.fit['iterations']} iterations, {bank.fit['seconds']} s"
     )

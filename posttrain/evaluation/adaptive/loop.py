@@ -3,6 +3,8 @@
 An engine answers in `run`, recorded answers in `replay`; both drive the same `Session`, whose choices depend on nothing
 but the bank, the settings and the answers. So equal answers give an equal trace, and a broken evaluation goes on by
 being given the answers that it has.
+
+With `batch` 1 this is equation 5 of arXiv 2509.11106; more at once is ours, to fill an engine.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ class Rule:
     batch: int = BATCH
     """Items asked at once, chosen by their information at the estimate before them."""
     se: float | None = None
-    """Stop as soon as the ability's standard error is below this, in standard deviations of the calibration models. A
-    device for the budget: an interval made after it is not one of fixed size."""
+    """Stop once the ability's standard error is below this after a batch, in standard deviations of the calibration models
+    (arXiv 2509.11106 sets it to the mean gap between neighbours in rank, `Bank.gap`). A device for the budget: an interval
+    made after it is not one of fixed size. The error takes the items' parameters as known."""
 
     def __post_init__(self) -> None:
         if self.items < 1 or self.batch < 1 or (self.se is not None and not (math.isfinite(self.se) and self.se > 0)):

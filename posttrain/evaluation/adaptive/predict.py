@@ -2,8 +2,9 @@
 
 Answered items count as they were answered, the others with the model's chance (the p-IRT estimate of tinyBenchmarks,
 arXiv 2402.14992). The interval joins the error of the ability, carried through that curve, and the chance of the
-answers not given (Bernoulli). It believes the item model: it knows nothing of items that do not fit or of the error of
-their parameters.
+answers not given (Bernoulli, as if each were asked once: for more samples an item it is on the wide side). By itself it
+believes the item model: it knows nothing of the error of the items' parameters or of a model that they do not fit. For that it
+is widened by what was measured on the bank's own models (`heldout`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,20 @@ from posttrain.evaluation.adaptive.model import chance
 
 
 def accuracy(
-    ability: Ability, trace: Sequence[Step], a: ArrayLike, b: ArrayLike, confidence: float = 0.95
+    ability: Ability, trace: Sequence[Step], a: ArrayLike, b: ArrayLike, confidence: float = 0.95, widen: float = 1.0
 ) -> tuple[float, float, float]:
-    """Predicted accuracy over all items of a bank and its interval: value, low, high (shares)."""
+    """Predicted accuracy over all items of a bank and its interval: value, low, high (shares).
+
+    `widen`: factor of the interval's half-widths (`heldout.widening`).
+    """
+    value, below, above = sides(ability, trace, a, b, confidence)
+    return value, max(0.0, value - widen * below), min(1.0, value + widen * above)
+
+
+def sides(
+    ability: Ability, trace: Sequence[Step], a: ArrayLike, b: ArrayLike, confidence: float
+) -> tuple[float, float, float]:
+    """Predicted accuracy, and how far the item model's own interval reaches below and above it."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     left = np.ones(a.size, dtype=bool)
     left[[step.item for step in trace]] = False
@@ -38,4 +50,4 @@ def accuracy(
     value = at(ability.value)
     below = math.hypot(value - at(ability.value - z * ability.se), luck)
     above = math.hypot(at(ability.value + z * ability.se) - value, luck)
-    return value, max(0.0, value - below), min(1.0, value + above)
+    return value, below, above

@@ -8,6 +8,7 @@ from typing import Any
 from posttrain.errors import Mistake
 from posttrain.evaluation.adaptive.ability import BOUNDS
 from posttrain.evaluation.adaptive.bank import Pool
+from posttrain.evaluation.adaptive.heldout import widening
 from posttrain.evaluation.adaptive.loop import Rule, Session
 from posttrain.evaluation.adaptive.predict import accuracy
 from posttrain.evaluation.results import Result
@@ -32,6 +33,10 @@ def doubts(session: Session, known: Pool) -> list[str]:
             f"{which} of the asked answers were right: the model is {side} what the bank's items can place, and ability and "
             "predicted accuracy are only bounds, drawn towards the bank's middle"
         )
+    if not known.bank.held_out:
+        said.append(
+            "the interval of the predicted accuracy believes the item model and is too narrow: the bank has no models held out"
+        )
     never = sum(known.items[step.item].solved == 0 for step in session.trace)
     if never > UNKNOWN * len(session.trace):
         said.append(
@@ -43,7 +48,8 @@ def doubts(session: Session, known: Pool) -> list[str]:
 
 def block(session: Session, known: Pool, rule: Rule, file: Path) -> dict[str, Any]:
     """`Result.adaptive` of a session that has ended; its keys are told at `run.evaluate_adaptive`."""
-    value, low, high = accuracy(session.ability, session.trace, known.a, known.b, CONFIDENCE)
+    widen = widening(known.bank.held_out, len(session.trace))
+    value, low, high = accuracy(session.ability, session.trace, known.a, known.b, CONFIDENCE, widen)
     return {
         "ability": session.ability.value,
         "se": session.ability.se,
@@ -54,8 +60,10 @@ def block(session: Session, known: Pool, rule: Rule, file: Path) -> dict[str, An
             "low": low,
             "high": high,
             "se": (high - low) / (2 * 1.959964),  # of the half-width, as if it were symmetric
-            "method": f"predicted by the item model from {len(session.trace)} of {len(known.items)} items",
+            "method": f"predicted by the item model from {len(session.trace)} of {len(known.items)} items"
+            + (f", interval x {widen:.1f}" if widen > 1 else ""),
         },
+        "widened": widen,
         "asked_right": sum(step.share for step in session.trace) / len(session.trace),
         "stop": session.stop,
         "rule": {"items": rule.items, "batch": rule.batch, "se": rule.se},

@@ -35,11 +35,12 @@ def test_the_grader_finds_the_published_accuracies(graded):
 def test_nothing_of_the_judged_model_is_in_its_bank(graded, bench):
     answers, steps = graded
     part = answers[:, :200].copy()
-    before = bench.banks_without(part, steps[:200], 0)[2]
+    before, measured = bench.banks_without(part, steps[:200], 0)[2]
     part[2] = 1 - part[2]
-    after = bench.banks_without(part, steps[:200], 0)[2]
+    after, again = bench.banks_without(part, steps[:200], 0)[2]
     assert np.array_equal(before.a, after.a)
     assert np.array_equal(before.b, after.b)
+    assert measured == again
 
 
 @pytest.mark.slow
@@ -58,6 +59,7 @@ def test_fifty_chosen_items_order_the_real_models_better_than_fifty_random_ones(
     assert chosen["in_order"][0] > 0.5
     off = {kind: np.sqrt(np.mean([one[f"off_{kind}"] ** 2 for one in found])) for kind in ("chosen", "random")}
     assert off["chosen"] < off["random"]
+    assert np.mean([one["covered"] for one in found]) > 0.92  # the item model's own interval: 0.8
 
 
 def test_difficulties_say_more_of_an_unseen_model_than_its_accuracy_does(graded, bench):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from posttrain.evaluation.statistics.conformal import conformal_pvalue
+from posttrain.evaluation.statistics.conformal import conformal_pvalue, conformal_quantile
 
 
 @pytest.mark.parametrize(("size", "published"), [(20, 0.380), (240, 0.398)])
@@ -35,3 +35,25 @@ def test_what_is_no_number():
     with pytest.raises(ValueError, match="not a number"):
         conformal_pvalue(float("nan"), [1.0])
     assert conformal_pvalue(3.0, []) == 1.0
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("size", [4, 19, 39])
+def test_a_further_score_stays_under_the_quantile_as_often_as_promised(size, confidence):
+    rng = np.random.default_rng(1)
+    draws = rng.exponential(size=(20_000, size + 1))
+    held = np.mean([row[0] <= conformal_quantile(row[1:], confidence) for row in draws])
+    assert held >= confidence - 4 * math.sqrt(confidence * (1 - confidence) / 20_000)
+    exact = min(1.0, math.ceil(round((size + 1) * confidence, 9)) / (size + 1))
+    assert held == pytest.approx(exact, abs=4 * math.sqrt(0.25 / 20_000))
+
+
+def test_nineteen_scores_are_needed_for_95_percent():
+    assert conformal_quantile(range(19), 0.95) == 18
+    assert conformal_quantile(range(18), 0.95) == math.inf
+
+
+@pytest.mark.parametrize(("scores", "confidence"), [([], 0.9), ([float("nan")], 0.9), ([1.0], 1.0), ([1.0], 0.0)])
+def test_quantiles_of_nothing(scores, confidence):
+    with pytest.raises(ValueError, match=r"numbers|between"):
+        conformal_quantile(scores, confidence)
