@@ -132,6 +132,9 @@ def parser() -> argparse.ArgumentParser:
         "others", nargs="+", metavar="B", help="likewise; each is compared with A on every benchmark that both have"
     )
     compare.add_argument("--anyway", action="store_true", help="although prompts, grader or problems differ")
+    compare.add_argument("--metric", action="append", default=[], metavar="NAME",
+                         help="which score to take from files of other harnesses that have several; may be given for each of "
+                         "several tasks")  # fmt: skip
     compare.add_argument(
         "--out", metavar="PATH", help="folder or .json file for comparison.json (default: with the last B)"
     )
@@ -332,7 +335,7 @@ def _adaptive(options: argparse.Namespace) -> dict[str, Any]:
 def compare_command(options: argparse.Namespace) -> None:
     from posttrain.evaluation.run import compare_command as compare
 
-    compare(options.baseline, *options.others, anyway=options.anyway, out=options.out)
+    compare(options.baseline, *options.others, anyway=options.anyway, metrics=options.metric, out=options.out)
 
 
 def irt_fit_command(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from posttrain.errors import Mistake
 from posttrain.evaluation.compare import Comparison, compare
+from posttrain.evaluation.foreign import Foreign
 from posttrain.evaluation.places import Arm, read_arm
 from posttrain.evaluation.statistics.paired import UNCLEAR, verdict
 from posttrain.evaluation.statistics.power import holm, smallest_difference
@@ -47,20 +48,28 @@ class Comparisons:
         return sum(one.p is not None for _, one in self.found)
 
 
-def compare_all(words: Sequence[str | os.PathLike[str]], *, anyway: bool = False) -> Comparisons:
+def compare_all(
+    words: Sequence[str | os.PathLike[str]], *, anyway: bool = False, metrics: Sequence[str] = ()
+) -> Comparisons:
     """Compare each of the places but the first with the first.
 
     Args:
         words: two or more of what `places.read_arm` reads; the first is the baseline.
         anyway: as `compare.compare`.
+        metrics: which score of files of other harnesses is taken, as `foreign.read`.
 
     Raises:
-        Mistake: fewer than two places, one that holds no evaluation, no benchmark in common, or evaluations that are not
-            comparable.
+        Mistake: fewer than two places, one that holds no evaluation, no benchmark in common, evaluations that are not
+            comparable, or metrics for places without files of others.
     """
     if len(words) < 2:
         raise Mistake("compare: needs two evaluations at least, the baseline first")
-    arms = _told_apart([read_arm(os.fspath(one)) for one in words])
+    arms = _told_apart([read_arm(os.fspath(one), metrics) for one in words])
+    results = [one for arm in arms for runs in arm.benchmarks.values() for one in runs]
+    if metrics and not any(isinstance(one, Foreign) for one in results):
+        raise Mistake(
+            "--metric chooses a score of lm-evaluation-harness's or lighteval's files, and there are none; leave it out"
+        )
     baseline, *others = arms
     notes = [
         f"{benchmark}: left out, only some of the runs of {arm.name} have it"

@@ -5,9 +5,9 @@
 - lighteval (`--save-details`): `details_TASK_DATE.parquet`, one row a problem. Columns `doc`, `model_response`, `metric`
   (0.10 and later), or `example`, `full_prompt`, `metrics` (before).
 
-The score is the metric that comes first in `METRICS`, else the first that is between 0 and 1 everywhere. A problem is known
-by the digest of its question, so two files pair whatever their order. Neither format tells the samples of one problem apart:
-a problem has one score, the mean of its samples where the metric is one.
+The score is the metric of the file that is between 0 and 1 in every row; where there are several, the one that the reader
+chose. A problem is known by the digest of its question, so two files pair whatever their order. Neither format tells the
+samples of one problem apart: a problem has one score, the mean of its samples where the metric is one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,6 @@ from posttrain.evaluation.results import Result, too_deep
 from posttrain.evaluation.rows import Fields, read_file
 from posttrain.evaluation.statistics.estimates import estimate
 
-METRICS = (
-    "avg@",
-    "exact_match",
-    "extractive_match",
-    "math_verify",
-    "math_pass@1",
-    "pass@1",
-    "acc",
-    "em",
-    "qem",
-    "acc_norm",
-)
-"""In this order, by name or the beginning of it (`avg@n:n=4`); other metrics of a file are left alone."""
 _DATED = re.compile(r"(?:samples|details)_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\w.-]+)")
 _NOT_METRICS = frozenset(
     [
@@ -80,21 +67,24 @@ def files_in(folder: Path) -> list[Path]:
     return sorted([*folder.rglob("samples_*.jsonl"), *folder.rglob("details_*.parquet")])
 
 
-def read(file: Path) -> list[Foreign]:
+def read(file: Path, metrics: Sequence[str] = ()) -> list[Foreign]:
     """The evaluations in a file: one for each filter of lm-evaluation-harness, one of lighteval.
 
+    Args:
+        metrics: names of metrics, as the file has them; the first of them that it has is the score. None given: it must have one.
+
     Raises:
-        Mistake: a row without the columns that are read, or no metric that is a share.
+        Mistake: a row without the columns that are read, no metric that is a share, none of `metrics`, or several and no choice.
     """
     rows = list(read_file(file))
     if not rows:
         raise Mistake(f"{file}: no rows")
     if deep := next((row for row in rows if too_deep(dict(row))), None):
         raise Mistake(f"{deep.where}: nested too deep to be an evaluation's")
-    return _lighteval(file, rows) if file.suffix == ".parquet" else _lm_eval(file, rows)
+    return _lighteval(file, rows, metrics) if file.suffix == ".parquet" else _lm_eval(file, rows, metrics)
 
 
-def _lm_eval(file: Path, rows: Sequence[Fields]) -> list[Foreign]:
+def _lm_eval(file: Path, rows: Sequence[Fields], metrics: Sequence[str]) -> list[Foreign]:
     task, about = _named(file)
     told = _json(file.parent / f"results_{about}.json") if about else {}
     filters: dict[str, list[Fields]] = {}
@@ -106,7 +96,7 @@ def _lm_eval(file: Path, rows: Sequence[Fields]) -> list[Foreign]:
     version = f"{told.get('lm_eval_version', 'unknown')}, task {_of(told, 'versions', task)}"
     made = []
     for name, found in filters.items():
-        metric = _metric(file, [_scores(row, row.get("metrics")) for row in found])
+        metric = _metric(file, [_scores(row, row.get("metrics")) for row in found], metrics)
         problems = [
             {
                 "id": _text(row.get("doc_hash")) or _digest(json.dumps(row["doc"], sort_keys=True, default=str)),
@@ -131,10 +121,10 @@ def _lm_eval(file: Path, rows: Sequence[Fields]) -> list[Foreign]:
     return made
 
 
-def _lighteval(file: Path, rows: Sequence[Fields]) -> list[Foreign]:
+def _lighteval(file: Path, rows: Sequence[Fields], metrics: Sequence[str]) -> list[Foreign]:
     task, date = _named(file)
     scores = [_scores(row, None, row.one_of("metric", "metrics")) for row in rows]
-    metric = _metric(file, scores)
+    metric = _metric(file, scores, metrics)
     problems = []
     for row, values in zip(rows, scores, strict=True):
         doc = row.get("doc") if isinstance(row.get("doc"), dict) else {}
@@ -233,18 +223,23 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, bool | int | float) and abs(value) < 1e300 else None
 
 
-def _metric(file: Path, rows: Sequence[Mapping[str, float]]) -> str:
-    """The metric that all rows have and that is a share."""
+def _metric(file: Path, rows: Sequence[Mapping[str, float]], wanted: Sequence[str]) -> str:
+    """The metric that is a share in all rows: the first of `wanted`, or the only one."""
     names = [name for name in rows[0] if all(name in row and 0 <= row[name] <= 1 for row in rows)]
-    for wanted in METRICS:
-        for name in names:
-            if name == wanted or (wanted.endswith("@") and name.startswith(wanted)) or name.startswith(f"{wanted}:"):
-                return name
     if not names:
         has = ", ".join(rows[0]) or "none"
         raise Mistake(
             f"{file}: no metric that is between 0 and 1 in every row (it has {has[:100]}); it cannot be compared"
         )
+    has = ", ".join(map(repr, names))[:400]
+    if wanted:
+        for name in wanted:
+            if name in names:
+                return name
+        asked = ", ".join(wanted)[:100]
+        raise Mistake(f"{file}: no metric {asked} that is between 0 and 1 in every row; it has {has}")
+    if len(names) > 1:
+        raise Mistake(f"{file}: {len(names)} metrics that could be its score ({has}); choose one with --metric NAME")
     return names[0]
 
 

@@ -25,16 +25,16 @@ class Arm:
     """Benchmarks that only some of them have."""
 
 
-def read_arm(words: str) -> Arm:
+def read_arm(words: str, metrics: Sequence[str] = ()) -> Arm:
     """`PLACE`, or several training runs of one arm: `PLACE,PLACE,...`, with a name: `NAME=PLACE,PLACE`.
 
-    A path that exists as it is written is one place, whatever marks are in its name.
+    A path that exists as it is written is one place, whatever marks are in its name. `metrics`: as `foreign.read`.
 
     Raises:
         Mistake: nothing there, nothing that is an evaluation, or two of one benchmark.
     """
     name, places = _split(words)
-    found = [evaluations(place) for place in places]
+    found = [evaluations(place, metrics) for place in places]
     every = [benchmark for benchmark in found[0] if all(benchmark in one for one in found)]
     some = tuple(dict.fromkeys(b for one in found for b in one if b not in every))
     if not every:
@@ -70,8 +70,8 @@ def _short(words: str) -> str:
     return path.parent.name or path.name if path.name == RESULT else path.name or words
 
 
-def evaluations(place: Path) -> dict[str, Result]:
-    """The evaluations at a place, by benchmark.
+def evaluations(place: Path, metrics: Sequence[str] = ()) -> dict[str, Result]:
+    """The evaluations at a place, by benchmark. `metrics`: as `foreign.read`.
 
     - a folder with `result.json`, or the path of one: that one;
     - the folder of a run: its last evaluation of each benchmark (after it, or the latest step, or else before);
@@ -82,7 +82,7 @@ def evaluations(place: Path) -> dict[str, Result]:
         Mistake: there is nothing of the kind, or two evaluations of one benchmark.
     """
     if foreign.is_file_of_others(place):
-        return _by_benchmark(foreign.read(place), place)
+        return _by_benchmark(foreign.read(place, metrics), place)
     try:
         folder = place.is_dir() and not (place / RESULT).is_file()
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ def evaluations(place: Path) -> dict[str, Result]:
     if below:
         return _by_benchmark(below, place)
     if others := foreign.files_in(place):
-        return _by_benchmark([one for file in others for one in foreign.read(file)], place)
+        return _by_benchmark([one for file in others for one in foreign.read(file, metrics)], place)
     raise Mistake(
         f"{place}: no {RESULT} here; give the folder of a finished evaluation, of a run, or files of another harness"
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from posttrain import terminal
 from posttrain.evaluation.adaptive.loop import Rule
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
+from posttrain.evaluation.compare_text import print_comparisons
 from posttrain.evaluation.comparisons import Comparisons, compare_all, write
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.sampling import evaluate
-from posttrain.evaluation.tables import print_comparisons
 from rollouts.records import Engine, Sampling
 
 
@@ -86,17 +86,22 @@ def evaluate_command(
 
 
 def compare_command(
-    *places: str | Path, anyway: bool = False, out: str | Path | None = None, quiet: bool = False
+    *places: str | Path,
+    anyway: bool = False,
+    metrics: Sequence[str] = (),
+    out: str | Path | None = None,
+    quiet: bool = False,
 ) -> Comparisons:
     """Compare what is at each of the places (`places.read_arm`) with what is at the first, print it and write `comparison.json`.
 
     Args:
+        metrics: names of scores, for files of other harnesses that have several (`foreign.read`).
         out: folder or .json file; absent = with the last of the places.
 
     Raises:
         Mistake: as `comparisons.compare_all` and `comparisons.write`.
     """
-    found = compare_all(places, anyway=anyway)
+    found = compare_all(places, anyway=anyway, metrics=metrics)
     if not quiet:
         print_comparisons(found)  # first: where nothing can be written it is said all the same
     found = write(found, out)

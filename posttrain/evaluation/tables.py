@@ -1,4 +1,4 @@
-"""What is printed of an evaluation and of a comparison."""
+"""What is printed of an evaluation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from posttrain import terminal
-from posttrain.evaluation.compare import Comparison
-from posttrain.evaluation.comparisons import Comparisons, in_words
 from posttrain.evaluation.results import Result
 
 
@@ -68,6 +66,10 @@ def cost_lines(result: Result) -> list[tuple[str, str]]:
     )
     if cost["gpu_seconds"] is not None:
         said.append(("GPU-seconds", f"{cost['gpu_seconds']:,.1f}"))
+    if cost.get("at_once"):
+        waited = cost.get("to_first_token")
+        late = f", first token after {waited['mean']:.3g} s (p95 {waited['p95']:.3g})" if waited else ""
+        said.append(("at once", f"up to {cost['at_once']:,} sequences{late}"))
     each = cost["per_correct"]
     if each["tokens"] is not None:
         took = "" if each["seconds"] is None else f", {each['seconds']:.3g} s"
@@ -82,68 +84,6 @@ def cost_lines(result: Result) -> list[tuple[str, str]]:
         shown = result.budgets[-5:]
         said.append(("at fewer tokens", ", ".join(f"{b['tokens']}: {b['accuracy']['value']:.1%}" for b in shown)))
     return said
-
-
-def print_comparison(found: Comparison) -> None:
-    """The comparison, on stdout: what, by how much, how sure."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=_plain(f"{found.benchmark}: {found.n} problems, paired"), show_header=False, title_justify="left"
-    )
-    table.add_row("A", _plain(f"{found.value_a:.1%}  {found.a}"))
-    table.add_row("B", _plain(f"{found.value_b:.1%}  {found.b}"))
-    table.add_row("B - A", _plain(f"{points(found.difference)} {bounds(found.low, found.high)}   ({found.method})"))
-    table.add_row(
-        "problems", f"{found.better} better, {found.worse} worse, {found.n - found.better - found.worse} equal"
-    )
-    table.add_row("p", f"{found.p:.3g} ({found.test})" if found.p is not None else found.test)
-    seen = (
-        f"differences from {found.smallest * 100:.1f} points on (80% power)"
-        if found.smallest
-        else "no difference: too few problems"
-    )
-    table.add_row("could have seen", seen)
-    table.add_row("verdict", _plain(f"B is {found.verdict}" + ("" if found.verdict.startswith("not") else " than A")))
-    console = Console()
-    console.print(table)
-    for note in found.notes:
-        console.print(_plain(f"note: {note}"))
-
-
-def print_comparisons(found: Comparisons) -> None:
-    """One comparison in full, several as a table with a verdict a row; on stdout."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if len(found.found) == 1:
-        print_comparison(found.found[0][1])
-    else:
-        for arm in found.arms[1:]:
-            mine = [one for other, one in found.found if other is arm]
-            title = _plain(f"A: {found.arms[0].name}") + "\n" + _plain(f"B: {arm.name}")
-            table = Table(title=title, title_justify="left", box=box.SIMPLE, show_lines=True)
-            for name in ("benchmark", "A → B", "B - A, points", "p, Holm", "B is"):
-                table.add_column(name, no_wrap=name != "benchmark", min_width=11 if name == "benchmark" else None)
-            for one in mine:
-                p = one.p if one.p_holm is None else one.p_holm
-                table.add_row(
-                    _plain(one.benchmark) + f"\nn = {one.n:,}",
-                    f"{one.value_a:.1%}\n→ {one.value_b:.1%}",
-                    f"{one.difference * 100:+.1f}\n{bounds(one.low, one.high)}",
-                    "unknown" if p is None else f"{p:.2g}",
-                    in_words(one).replace(": ", "\n"),
-                )
-            console.print(table)
-        for note in dict.fromkeys(f"{arm.name}, {one.benchmark}: {n}" for arm, one in found.found for n in one.notes):
-            console.print(_plain(f"note: {note}"))
-        if found.tests > 1:
-            console.print(f"p and verdicts are corrected for {found.tests} comparisons (Holm); intervals are not")
-    for note in found.notes:
-        console.print(_plain(f"note: {note}"))
 
 
 def _plain(text: str) -> Any:
@@ -161,11 +101,3 @@ def percent(metric: Mapping[str, Any]) -> str:
     if metric["low"] is None or metric["high"] is None:
         return f"{value * 100:.1f}% [interval unknown]"
     return f"{value * 100:.1f}% [{metric['low'] * 100:.1f}, {metric['high'] * 100:.1f}]"
-
-
-def points(share: float) -> str:
-    return f"{share * 100:+.1f} points"
-
-
-def bounds(low: float | None, high: float | None) -> str:
-    return "[unknown]" if low is None or high is None else f"[{low * 100:+.1f}, {high * 100:+.1f}]"

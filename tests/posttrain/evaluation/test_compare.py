@@ -1,34 +1,15 @@
 """What makes two evaluations comparable, and what is said when they are not."""
 
 import json
+from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from posttrain.errors import Mistake
 from posttrain.evaluation.compare import compare
-from posttrain.evaluation.results import Result
 
-
-def write(folder, scores, **changes):
-    folder.mkdir()
-    k = len(next(iter(scores.values())))
-    lines = [
-        {"item_id": i, "sample": j, "score": s, "gold": "1", "cluster": i}
-        for i, row in scores.items()
-        for j, s in enumerate(row)
-    ]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    record = {
-        "benchmark": "toy", "when": None, "n": len(scores), "k": k, "model": folder.name, "adapter": None,
-        "engine": "e", "sampling": {"temperature": 1.0}, "seed": 0, "prompt_style": "boxed", "prompt_hash": "p",
-        "grader": {"name": "g", "version": "1"}, "metrics": {}, "truncated": 0.0, "no_answer": 0.0, "timeouts": 0.0,
-        "aborted": 0.0, "tokens": 1, "prompt_tokens": 1, "seconds": 1.0, "created": "", "versions": {}, "settings": "s",
-        "notes": [],
-    }  # fmt: skip
-    Result(**(record | changes)).write(folder)
-    return folder
-
-
+write = run_path(str(Path(__file__).with_name("recorded.py")))["evaluation"]
 SCORES = {f"toy/{i}": [float(i % 2), 1.0] for i in range(10)}
 
 

@@ -1,6 +1,9 @@
 """Several arms, benchmarks and training runs: what a path holds, Holm over all, one verdict each, and the file."""
 
 import json
+from operator import itemgetter
+from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -11,33 +14,8 @@ from posttrain.errors import Mistake
 from posttrain.evaluation.compare import compare
 from posttrain.evaluation.comparisons import compare_all, in_words, together, write
 from posttrain.evaluation.places import evaluations, read_arm
-from posttrain.evaluation.results import Result
 
-
-def evaluation(folder, scores, benchmark="toy", when=None, **changes):
-    """An evaluation on disk: one row of scores a problem."""
-    folder.mkdir(parents=True)
-    lines = [
-        {"item_id": f"{benchmark}/{i}", "sample": j, "score": float(s), "gold": "1", "cluster": f"{benchmark}/{i}"}
-        for i, row in enumerate(scores)
-        for j, s in enumerate(row)
-    ]
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    record = {
-        "benchmark": benchmark, "when": when, "n": len(scores), "k": len(scores[0]), "model": folder.name, "adapter": None,
-        "engine": "e", "sampling": {"temperature": 1.0}, "seed": 0, "prompt_style": "boxed", "prompt_hash": "p",
-        "grader": {"name": "g", "version": "1"}, "metrics": {}, "truncated": 0.0, "no_answer": 0.0, "timeouts": 0.0,
-        "aborted": 0.0, "tokens": 1, "prompt_tokens": 1, "seconds": 1.0, "created": "", "versions": {}, "settings": "s",
-        "notes": [],
-    }  # fmt: skip
-    Result(**(record | changes)).write(folder)
-    return folder
-
-
-def draw(gain, n=60, k=2, seed=0, shift=0.0):
-    p = np.random.default_rng(1).beta(2, 2, n)
-    generator = np.random.default_rng(seed)
-    return (generator.random((n, k)) < np.clip(p + gain + shift, 0, 1)[:, None]).astype(int).tolist()
+evaluation, draw = itemgetter("evaluation", "draw")(run_path(str(Path(__file__).with_name("recorded.py"))))
 
 
 @pytest.fixture
@@ -201,12 +179,16 @@ def test_benchmarks_that_only_one_has_are_said(runs, tmp_path):
     assert found.notes == ["riddles: left out, only has none"]
 
 
-def test_mistakes_are_one_line_each(tmp_path, runs):
+def test_mistakes_are_one_line_each(tmp_path, runs, capsys):
     a = evaluation(tmp_path / "a", draw(0))
     odd = evaluation(tmp_path / "odd", draw(0), "odd")
     evaluation(tmp_path / "two" / "x", draw(0))
     evaluation(tmp_path / "two" / "y", draw(0))
     (tmp_path / "empty").mkdir()
+    broken, cut, half = (evaluation(tmp_path / name, draw(0)) for name in ("broken", "cut", "half"))
+    (broken / "result.json").write_text('{"benchmark": "toy", ')
+    (cut / "samples.jsonl").write_text((cut / "samples.jsonl").read_text() + '{"item_id": "toy/0"\n')
+    (half / "result.json").write_text((half / "result.json").read_text().replace('"n": 60', '"n": 0'))
     for words, said in (
         ([a], "two evaluations at least"),
         ([a, odd], "two benchmarks (toy; odd) cannot be compared"),
@@ -217,11 +199,20 @@ def test_mistakes_are_one_line_each(tmp_path, runs):
         ([a, ","], "names no folder"),
         ([a, f"{a},{odd}"], "no benchmark in common"),
         ([a, f"x={a},{tmp_path / 'nowhere'}"], "no result.json here"),
+        ([a, broken], "not a result of an evaluation"),
+        ([a, cut], "a line is not JSON"),
+        ([a, half], "n and k should be at least 1"),
     ):
         with pytest.raises(Mistake) as caught:
             compare_all(words)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
+        if len(words) > 1:  # what argparse does not refuse already
+            assert main(["compare", *map(str, words)]) == 2
+            told = capsys.readouterr()
+            assert (told.out, told.err.count("\n")) == ("", 1)
+    with pytest.raises(Mistake, match="--metric chooses a score of"):
+        compare_all([a, a], metrics=["acc"])
     (tmp_path / "file").write_text("x")
     with pytest.raises(Mistake, match="--out"):
         write(compare_all([a, a]), tmp_path / "file" / "below")

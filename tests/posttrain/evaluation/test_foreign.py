@@ -51,11 +51,11 @@ def test_the_harness_says_the_same(theirs, number):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_lighteval_says_the_same(theirs, number):
-    found = evaluations(theirs / f"lighteval-{number}")
+    found = evaluations(theirs / f"lighteval-{number}", ["avg@n:n=2"])
     one = found["sums|0"]
     assert (one.n, one.model, one.prompt_style) == (10, f"dummy-{number}", "0-shot")
     assert one.sampling["temperature"] == 0
-    assert "avg@n:n=2" in one.grader["name"], "the mean of the samples, before the first one's score"
+    assert one.grader["name"] == "lighteval, avg@n:n=2"
     from pyarrow.parquet import read_table
 
     (file,) = files_in(theirs / f"lighteval-{number}")
@@ -65,9 +65,9 @@ def test_lighteval_says_the_same(theirs, number):
 
 
 def test_both_kinds_are_compared(theirs, capsys):
-    for kind, count in (("lm-eval", 3), ("lighteval", 1)):
+    for kind, count, choice in (("lm-eval", 3, []), ("lighteval", 1, ["--metric", "avg@n:n=2"])):
         folders = [str(theirs / f"{kind}-{number}") for number in (1, 2)]
-        assert main(["compare", *folders]) == 0
+        assert main(["compare", *folders, *choice]) == 0
         record = json.loads((theirs / f"{kind}-2" / "comparison.json").read_text())
         assert len(record["comparisons"]) == count
         assert all(one["n"] in (8, 10) for one in record["comparisons"])
@@ -115,7 +115,7 @@ def test_older_files_without_digests_or_names_of_metrics(tmp_path):
     file = tmp_path / "samples_old.jsonl"
     rows = [row(doc_id=i, doc={"q": i}, acc=float(i % 2), bleu=44.0, exact_match=[1, 0]) for i in range(4)]
     file.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (one,) = read(file)
+    (one,) = read(file, ["exact_match"])
     assert one.benchmark == "samples_old"
     assert one.accuracy["value"] == 0.5
     assert "exact_match" in one.grader["name"]
@@ -129,8 +129,57 @@ def test_older_details_of_lighteval(tmp_path):
     rows = [{"example": f"q{i}", "full_prompt": f"Q: q{i}", "gold": "1", "metrics": {"em": float(i % 2), "f1": 0.3}} for i in range(4)]  # fmt: skip
     file = tmp_path / "details_lighteval|gsm8k|5_2024-01-01T00-00-00.0.parquet"
     write_table(pa.Table.from_pylist(rows), file)
-    (one,) = read(file)
+    (one,) = read(file, ["em"])
     assert (one.benchmark, one.accuracy["value"], one.prompt_style) == ("lighteval|gsm8k|5", 0.5, "5-shot")
+
+
+def test_which_of_several_scores_is_the_readers_choice(theirs, tmp_path, capsys):
+    """As of minerva_math: what the string says and what Math-Verify says differ by far, and neither is taken unasked."""
+    files = []
+    for side, right in (("a", 1), ("b", 5)):
+        file = tmp_path / side / "samples_minerva.jsonl"
+        file.parent.mkdir()
+        rows = [row(doc_id=i, doc={"q": i}, exact_match=0, math_verify=int(i < right), bleu=44.0) for i in range(9)]
+        for one in rows:
+            del one["acc"]
+        file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        files.append(str(file))
+
+    def told(*choice):
+        capsys.readouterr()
+        code = main(["compare", *files, *choice])
+        err = capsys.readouterr().err
+        assert err.count("\n") == (code == 2)
+        return code, err
+
+    code, err = told()
+    assert code == 2
+    assert "2 metrics that could be its score ('exact_match', 'math_verify')" in err
+    assert "--metric" in err
+    assert told("--metric", "math_verify")[0] == 0
+    (one,) = json.loads((tmp_path / "b" / "comparison.json").read_text())["comparisons"]
+    assert (one["value_a"], one["value_b"]) == (pytest.approx(1 / 9), pytest.approx(5 / 9))
+    assert told("--metric", "exact_match")[0] == 0
+    (one,) = json.loads((tmp_path / "b" / "comparison.json").read_text())["comparisons"]
+    assert one["difference"] == 0
+    for wrong in ("bleu", "em"):
+        code, err = told("--metric", wrong)
+        assert code == 2
+        assert f"no metric {wrong} that is between 0 and 1 in every row; it has 'exact_match', 'math_verify'" in err
+    # the first that a file has, so that tasks with other scores can be read in one call
+    assert told("--metric", "em", "--metric", "math_verify")[0] == 0
+    # a folder of lighteval's asks in the same way, and has the names to choose from
+    folders = [str(theirs / f"lighteval-{number}") for number in (1, 2)]
+    assert main(["compare", *folders]) == 2
+    assert "'avg@n:n=2'" in capsys.readouterr().err
+
+
+def test_one_score_needs_no_choice_but_holds_to_one(theirs, tmp_path):
+    file = tmp_path / "samples_x.jsonl"
+    file.write_text(json.dumps(row()) + "\n")
+    assert read(file)[0].grader["name"] == read(file, ["acc"])[0].grader["name"]
+    with pytest.raises(Mistake, match="no metric em"):
+        read(file, ["em"])
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
 from posttrain.evaluation.compare import compare
+from posttrain.evaluation.compare_text import comparison
 from posttrain.evaluation.results import RESULT, SAMPLES, Result
-from posttrain.evaluation.tables import print_comparison
 
 NASTY = [None, True, False, 0, -1, 2, 1.5, 10**30, 10**400, 1e308, float("nan"), float("inf"), "", "x", "\0\x1b[2J\u202e", "\ud800", [], [[]],
          {}, {"a": None}, ["x"] * 3]  # fmt: skip
@@ -59,7 +59,8 @@ def tried(pair: tuple[Path, Path]) -> None:
     for one in (pair, pair[::-1]):
         for anyway in (False, True):
             try:
-                print_comparison(compare(*one, anyway=anyway))
+                found = compare(*one, anyway=anyway)
+                assert all(comparison(found, width) for width in (80, None))
             except Mistake as mistake:
                 assert len(str(mistake)) < 2000  # noqa: PT017
 

@@ -91,7 +91,22 @@ def test_a_model_against_itself_is_not_distinguishable_and_says_what_could_have_
     assert found["verdict"] == "not distinguishable"
     assert found["p"] == 1.0
     assert found["low"] < 0 < found["high"]
-    assert found["smallest"] == pytest.approx(0.06)
+    # six of a hundred, all one way, in eight of ten cases
+    assert stats.binom.sf(5, 100, found["smallest"]) == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), [(48, 1), (48, 4), (200, 1), (7, 1)])
+def test_where_nothing_differed_the_least_visible_difference_is_seen_in_eight_of_ten(n, k):
+    nothing = [[0.0] * k] * n
+    told = paired(*sides(nothing, nothing))["smallest"]
+    generator = np.random.default_rng(n)
+    rounds = 400
+    hits = 0
+    for _ in range(rounds):
+        gained = generator.random(n) < told * k  # one sample of k each
+        b = [[float(g)] + [0.0] * (k - 1) for g in gained]
+        hits += paired(*sides(nothing, b))["p"] < 0.05
+    assert hits / rounds == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / rounds))
 
 
 def test_five_problems_show_nothing():
