@@ -154,11 +154,13 @@ def parser() -> argparse.ArgumentParser:
     build = _verb(own.add_subparsers(required=True, metavar="VERB"), "build", benchmark_build_command,
                   "questions about documents, each proved by a quotation: a file for `evaluate --benchmark`")  # fmt: skip
     build.add_argument("documents", nargs="+", metavar="DOCS", help="text files (.txt, .md, .rst) or folders of them")
-    build.add_argument("--model", required=True, metavar="URL_OR_ENGINE",
-                       help="who writes the questions: an OpenAI-compatible endpoint (http://host:port/v1; its key in the "
+    build.add_argument("--model", required=True, action="append", metavar="URL_OR_ENGINE",
+                       help="(again for further writers: each is asked about everything) who writes the questions: an OpenAI-compatible endpoint (http://host:port/v1; its key in the "
                        "variable POSTTRAIN_WRITER_KEY, or the file that POSTTRAIN_WRITER_KEY_FILE names), or an engine")  # fmt: skip
-    build.add_argument("--model-name", metavar="NAME", help="the endpoint's model; of an engine: hub id or directory")
-    build.add_argument("--api-key-env", metavar="NAME", help="another variable for the endpoint's key")
+    build.add_argument("--model-name", action="append", default=[], metavar="NAME",
+                       help="the endpoint's model; of an engine: hub id or directory. With several --model, one for each")  # fmt: skip
+    build.add_argument("--api-key-env", action="append", default=[], metavar="NAME",
+                       help="another variable for the endpoint's key; with several --model, one for all or one for each")  # fmt: skip
     build.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE", help="engine option")
     build.add_argument("--out", required=True, metavar="FILE.jsonl",
                        help="the benchmark; its journal, report and drops go beside it. The same command again goes on where "
@@ -168,7 +170,16 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--chunk-tokens", type=int, metavar="N", help="length of a chunk")
     build.add_argument("--chunk-overlap", type=int, metavar="N")
     build.add_argument("--tokenizer", metavar="ID", help="whose tokens are counted (default: words)")
-    build.add_argument("--chunks", type=int, metavar="N", help="ask about so many chunks only, drawn by --seed")
+    build.add_argument("--chunks", type=int, metavar="N",
+                       help="ask about so many single chunks only, drawn by --seed (0: only groups)")  # fmt: skip
+    build.add_argument("--multi-hop", type=int, default=0, metavar="N",
+                       help="ask about N groups of chunks of one document too; such questions need two of them")  # fmt: skip
+    build.add_argument("--cross-document", type=int, default=0, metavar="N", help="the same with N groups across documents")
+    build.add_argument("--hops", metavar="A-B", help="chunks of a group (default 2-5)")
+    build.add_argument("--types", metavar="A,B", help="types of questions: factual, numeric, definition, comparison, cause, "
+                       "procedure (default: any)")  # fmt: skip
+    build.add_argument("--difficulty", metavar="A-B", help="ask for questions of this estimated difficulty, 1 to 10")
+    build.add_argument("--instructions", metavar="TEXT", help="further wishes, in words (@FILE: from a file)")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--temperature", type=float, help="default: the endpoint's own; 0.7 with an engine")
     build.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="of one reply")
@@ -345,21 +356,26 @@ def irt_fit_command(options: argparse.Namespace) -> None:
 
 
 def benchmark_build_command(options: argparse.Namespace) -> None:
-    from posttrain.evaluation.building.command import build_command
+    from posttrain.evaluation.building.command import build_command, span, words
 
     plan = {
         "questions": options.questions,
         "length": options.chunk_tokens,
         "overlap": options.chunk_overlap,
         "most": options.chunks,
+        "multi_hop": options.multi_hop,
+        "cross_document": options.cross_document,
+        "hops": span(options.hops, "--hops"),
+        "types": tuple(filter(None, (options.types or "").split(","))),
+        "difficulty": span(options.difficulty, "--difficulty"),
+        "instructions": words(options.instructions),
         "seed": options.seed,
     }
-    variable = {"api_key_env": options.api_key_env} if options.api_key_env else {}
     build_command(
         options.documents,
-        model=options.model,
+        models=options.model,
         out=options.out,
-        model_name=options.model_name,
+        model_names=options.model_name,
         engine_options=_pairs(options.engine_with, "--engine-with"),
         kinds=options.kinds,
         plan={name: value for name, value in plan.items() if value is not None},
@@ -370,7 +386,7 @@ def benchmark_build_command(options: argparse.Namespace) -> None:
         timeout=options.timeout,
         retries=options.retries,
         dtype=options.dtype,
-        **variable,
+        api_key_envs=options.api_key_env,
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from posttrain.errors import Mistake
-from posttrain.evaluation.benchmarks.own import FORMAT
-from posttrain.evaluation.building import chunks, duplicates, gates
-from posttrain.evaluation.building.chunks import Chunk, Spans, word_spans
-from posttrain.evaluation.building.documents import Document, Found, read_documents
+from posttrain.evaluation.building import duplicates
+from posttrain.evaluation.building.chunks import Spans, word_spans
+from posttrain.evaluation.building.documents import Document, read_documents
 from posttrain.evaluation.building.endpoint import Failed
 from posttrain.evaluation.building.gates import Refused, check
+from posttrain.evaluation.building.groups import SINGLE, Group
 from posttrain.evaluation.building.journal import Journal, Reply, Request
 from posttrain.evaluation.building.lines import Candidate, drop_of, lines_of, row_of
-from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT, messages, parse
+from posttrain.evaluation.building.plan import Plan
+from posttrain.evaluation.building.questions import parse
+from posttrain.evaluation.building.report import Counts, Files, Report, check_out, provenance
+from posttrain.evaluation.building.wording import messages
 from posttrain.rundir import write_atomic, write_json
 
 DUPLICATE = "near-duplicate"
@@ -37,80 +38,28 @@ class Writer(Protocol):
     def ask(self, requests: Sequence[Request], done: Callable[[Request, Reply | Failed], None]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked about the documents."""
-
-    kinds: tuple[str, ...] = (OPEN, CHOICE)
-    questions: int = 5
-    """Of each kind, a chunk."""
-    length: int = chunks.LENGTH
-    overlap: int = chunks.OVERLAP
-    most: int | None = None
-    """Ask about so many chunks only, drawn by `seed`."""
-    seed: int = 0
-    cut: float = gates.CUT
-    """A citation that is not word by word in its chunk needs this partial match."""
-
-    def __post_init__(self) -> None:
-        if not self.kinds or set(self.kinds) - {OPEN, CHOICE}:
-            raise Mistake(f"kinds: {OPEN}, {CHOICE} or both, not {', '.join(self.kinds) or 'none'}")
-        for name, value, least in (("questions", self.questions, 1), ("chunks", self.most, 1)):
-            if value is not None and value < least:
-                raise Mistake(f"{name}: at least {least}, not {value}")
-        chunks.windows(0, self.length, self.overlap)
-
-
 @dataclass
-class Report:
-    """What became of everything. `drafts` = `kept` + all of `dropped`; `requests` = `replies` + all of `failed`."""
+class _Said:
+    """What one writer said, and what became of it."""
 
-    documents: int = 0
-    copies: int = 0
-    """Files left out because another has the same text."""
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    chunks: int = 0
-    requests: int = 0
-    replies: int = 0
-    from_journal: int = 0
-    """Of the replies: those that an earlier call got."""
-    cut: int = 0
-    """Of the replies: those that ended at the token limit."""
-    failed: dict[str, int] = field(default_factory=dict)
-    unread: dict[str, int] = field(default_factory=dict)
-    """What in replies was no question, by reason."""
-    drafts: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    kept: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
-    """Of the questions kept: how they are judged (number, choice, words)."""
+    name: str
+    settings: Mapping[str, Any]
+    replies: dict[tuple[str, str], Reply] = field(default_factory=dict)
+    failures: list[tuple[Request, Failed]] = field(default_factory=list)
+    candidates: list[tuple[Request, Candidate]] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    dropped: Counter[str] = field(default_factory=Counter)
+    drops: list[dict[str, Any]] = field(default_factory=list)
 
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What a build writes, all beside the benchmark."""
-
-    out: Path
-
-    @property
-    def journal(self) -> Path:
-        """Every reply as it came."""
-        return self.out.with_name(f"{self.out.stem}.journal.jsonl")
-
-    @property
-    def dropped(self) -> Path:
-        """Every draft that was dropped, with its reason, and every failed request."""
-        return self.out.with_name(f"{self.out.stem}.dropped.jsonl")
-
-    @property
-    def report(self) -> Path:
-        """The counts, the plan and where it all came from."""
-        return self.out.with_name(f"{self.out.stem}.build.json")
+    def drop(self, reason: str, one: Candidate | Any, request: Request, detail: str = "") -> None:
+        draft = one.draft if isinstance(one, Candidate) else one
+        self.dropped[reason] += 1
+        self.drops.append(drop_of(reason, draft, request, self.name, detail))
 
 
 def build(
     places: Sequence[str | Path],
-    writer: Writer,
+    writers: Writer | Sequence[Writer],
     out: Path | str,
     plan: Plan | None = None,
     spans: Spans = word_spans,
@@ -121,167 +70,145 @@ def build(
     A call that was cut off goes on where it stopped: what is in the journal is not asked again.
 
     Args:
+        writers: one, or several of different models: each is asked about everything, so that a model's score can be looked
+            at by who wrote the questions.
         spans: where the tokens of a text are, for the lengths of chunks.
         progress: told how many of the requests are answered (or failed) so far.
 
     Raises:
-        Mistake: documents that cannot be read, a file in the way, or not one question that passes (then `out` is not
-            written; the report and the drops are).
+        Mistake: documents that cannot be read, a file in the way, two writers of one model, or not one question that passes
+            (then `out` is not written; the report and the drops are).
     """
     plan = plan or Plan()
+    several = list(writers) if isinstance(writers, Sequence) else [writers]
+    check_writers([writer.settings["model"] for writer in several])
     files = Files(check_out(out))
     found = read_documents(places)
     documents = {document.id: document for document in found.documents}
-    parts = _parts(found, plan, spans)
-    by_id = {chunk.id: chunk for chunk in parts}
+    groups = plan.groups(found.documents, spans)
     requests = [
-        Request(chunk.id, kind, tuple(messages(chunk, kind, plan.questions))) for chunk in parts for kind in plan.kinds
+        (group, Request(group.id, kind, tuple(messages(group.chunks, kind, plan.questions, plan.wishes))))
+        for group in groups
+        for kind in plan.kinds
     ]
     report = Report(
         documents=len(documents),
         copies=len(found.duplicates),
         left_out=found.left_out,
-        chunks=len(parts),
-        requests=len(requests),
+        chunks=len(groups),
+        scopes=dict(Counter(group.scope for group in groups)),
     )
-    replies, failures = _ask(requests, writer, Journal(files.journal), report, progress)
-    candidates: list[Candidate] = []
-    drops: list[dict[str, Any]] = [
-        {"reason": f"request: {failed.reason}", "detail": failed.detail, "chunk": request.chunk, "kind": request.kind}
-        for request, failed in failures
-    ]
-    unread, dropped = Counter[str](), Counter[str]()
-    for request in requests:
-        reply = replies.get((request.chunk, request.kind))
-        if reply is None:
-            continue
-        report.replies += 1
-        report.cut += reply.finish == "length"
-        parsed = parse(reply.text, request.kind)
-        unread += parsed.faults
-        drops += [{"reason": f"unread: {why}", "chunk": request.chunk, "kind": request.kind} for why in parsed.faults]
-        report.drafts += len(parsed.drafts)
-        chunk = by_id[request.chunk]
-        for one in parsed.drafts:
-            held = check(one, [chunk], plan.cut)
-            if isinstance(held, Refused):
-                dropped[held.reason] += 1
-                drops.append(drop_of(held.reason, one, chunk, held.detail))
-            else:
-                candidates.append(Candidate(one, held, chunk, reply))
-    rows = _merged(candidates, documents, writer.settings, plan, dropped, drops)
-    report.kept = len(rows)
-    report.unread, report.dropped = dict(unread.most_common()), dict(dropped.most_common())
+    said = _ask([request for _, request in requests], several, Journal(files.journal), progress)
+    for one in said:
+        _hold(one, requests, plan)
+    rows = _fold(said, documents)
+    for one in said:
+        one.counts.dropped = dict(one.dropped.most_common())
+        report.writers[one.name] = one.counts
+        report.add(one.counts)
     report.kinds = dict(Counter(row["kind"] for row in rows))
-    write_atomic(files.dropped, lines_of(drops))
-    write_json(files.report, _provenance(report, plan, writer, documents))
+    report.kept_scopes = dict(Counter(row["scope"] for row in rows))
+    write_atomic(files.dropped, lines_of([line for one in said for line in one.drops]))
+    write_json(files.report, provenance(report, plan, [one.settings for one in said], documents))
     if not rows:
         raise Mistake(
             f"{files.out}: not written, since not one of {report.drafts} drafts in {report.replies} replies passed "
-            f"({_most(report)}); see {files.dropped}"
+            f"({report.most()}); see {files.dropped}"
         )
     write_atomic(files.out, lines_of(rows))
     return report
 
 
-def check_out(out: Path | str) -> Path:
-    """Where the benchmark goes.
-
-    Raises:
-        Mistake: not a .jsonl, or a file is in the way that no build wrote.
+def check_writers(models: Sequence[str]) -> None:
+    """Raises:
+    Mistake: none, or two of the same model.
     """
-    path = Path(out).expanduser()
-    if path.suffix != ".jsonl":
-        raise Mistake(f"--out {path}: should end in .jsonl")
-    if path.is_dir():
-        raise Mistake(f"--out {path}: a folder is in the way")
-    if path.exists():
-        with path.open("rb") as file:
-            first = file.readline(65536)
-        if f'"{FORMAT}"'.encode() not in first:
-            raise Mistake(f"--out {path}: a file that no build wrote is in the way; give another name")
-    return path
-
-
-def _parts(found: Found, plan: Plan, spans: Spans) -> list[Chunk]:
-    every = [c for document in found.documents for c in chunks.chunk(document, plan.length, plan.overlap, spans)]
-    if plan.most is None or plan.most >= len(every):
-        return every
-    return [every[i] for i in sorted(random.Random(plan.seed).sample(range(len(every)), plan.most))]
+    if not models:
+        raise Mistake("no one to write the questions")
+    if again := next((name for name, count in Counter(models).items() if count > 1), None):
+        raise Mistake(f'two writers are the model "{again}"; several writers are of different models')
 
 
 def _ask(
     requests: Sequence[Request],
-    writer: Writer,
+    writers: Sequence[Writer],
     journal: Journal,
-    report: Report,
     progress: Callable[[int, int], None],
-) -> tuple[dict[tuple[str, str], Reply], list[tuple[Request, Failed]]]:
-    """Replies by (chunk, kind), from the journal or the writer; and what failed."""
-    settings = writer.settings
-    replies: dict[tuple[str, str], Reply] = {}
-    failures: list[tuple[Request, Failed]] = []
-    missing = []
-    for request in requests:
-        if (known := journal.get(request.key(settings))) is not None:
-            replies[request.chunk, request.kind] = known
+) -> list[_Said]:
+    """Replies from the journal or the writers, one writer after the other; and what failed."""
+    said = [_Said(writer.settings["model"], writer.settings) for writer in writers]
+    total = len(requests) * len(writers)
+    missing: list[list[Request]] = []
+    for one in said:
+        known = {r.name: reply for r in requests if (reply := journal.get(r.key(one.settings))) is not None}
+        one.replies |= known
+        one.counts.requests, one.counts.from_journal = len(requests), len(known)
+        missing.append([request for request in requests if request.name not in known])
+
+    def tell() -> None:
+        progress(sum(len(one.replies) + len(one.failures) for one in said), total)
+
+    tell()
+    for one, writer, asked in zip(said, writers, missing, strict=True):
+
+        def done(request: Request, outcome: Reply | Failed, one: _Said = one) -> None:
+            if isinstance(outcome, Reply):
+                journal.add(request.key(one.settings), request, outcome)
+                one.replies[request.name] = outcome
+            else:
+                one.failures.append((request, outcome))
+            tell()
+
+        if asked:
+            writer.ask(asked, done)
+        one.failures.sort(key=lambda pair: pair[0].name)
+        one.counts.failed = dict(Counter(failed.reason for _, failed in one.failures).most_common())
+    return said
+
+
+def _hold(said: _Said, requests: Sequence[tuple[Group, Request]], plan: Plan) -> None:
+    """Read one writer's replies, and hold every draft against its chunks."""
+    counts, unread = said.counts, Counter[str]()
+    for request, failed in said.failures:
+        said.drops.append(_lost(f"request: {failed.reason}", request, said.name) | {"detail": failed.detail})
+    for group, request in requests:
+        reply = said.replies.get(request.name)
+        if reply is None:
+            continue
+        counts.replies += 1
+        counts.cut += reply.finish == "length"
+        parsed = parse(reply.text, request.kind)
+        unread += parsed.faults
+        said.drops += [_lost(f"unread: {why}", request, said.name) for why in parsed.faults.elements()]
+        counts.drafts += len(parsed.drafts)
+        for draft in parsed.drafts:
+            held = check(draft, group.chunks, plan.cut, several=group.scope != SINGLE)
+            if isinstance(held, Refused):
+                said.drop(held.reason, draft, request, held.detail)
+            else:
+                said.candidates.append((request, Candidate(draft, held, group, reply, said.settings)))
+    counts.unread = dict(unread.most_common())
+
+
+def _lost(reason: str, request: Request, writer: str) -> dict[str, Any]:
+    return {"reason": reason, "chunk": request.chunk, "kind": request.kind, "writer": writer}
+
+
+def _fold(said: Sequence[_Said], documents: Mapping[str, Document]) -> list[dict[str, Any]]:
+    """The benchmark's lines: near-duplicates of all writers are one."""
+    every = [(one, request, candidate) for one in said for request, candidate in one.candidates]
+    folded = duplicates.fold(
+        [duplicates.Asked(c.draft.question, c.draft.answer, c.passed.scores.citation) for _, _, c in every]
+    )
+    for i in sorted({*folded.stands_for, *folded.contradictions}):
+        one, request, candidate = every[i]
+        if i in folded.stands_for:
+            one.drop(DUPLICATE, candidate, request, every[folded.stands_for[i]][2].draft.question)
         else:
-            missing.append(request)
-    report.from_journal = len(replies)
-    progress(len(replies), len(requests))
-
-    def done(request: Request, outcome: Reply | Failed) -> None:
-        if isinstance(outcome, Reply):
-            journal.add(request.key(settings), request, outcome)
-            replies[request.chunk, request.kind] = outcome
-        else:
-            failures.append((request, outcome))
-        progress(len(replies) + len(failures), len(requests))
-
-    if missing:
-        writer.ask(missing, done)
-    failures.sort(key=lambda pair: (pair[0].chunk, pair[0].kind))
-    report.failed = dict(Counter(failed.reason for _, failed in failures).most_common())
-    return replies, failures
-
-
-def _merged(
-    candidates: Sequence[Candidate],
-    documents: dict[str, Document],
-    settings: dict[str, Any],
-    plan: Plan,
-    dropped: Counter[str],
-    drops: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    asked = [duplicates.Asked(c.draft.question, c.draft.answer, c.passed.scores.citation) for c in candidates]
-    merged = duplicates.fold(asked)
-    for i in sorted({*merged.stands_for, *merged.contradictions}):
-        reason = DUPLICATE if i in merged.stands_for else CONTRADICTION
-        detail = candidates[merged.stands_for[i]].draft.question if i in merged.stands_for else ""
-        dropped[reason] += 1
-        drops.append(drop_of(reason, candidates[i].draft, candidates[i].chunk, detail))
-    return [
-        row_of(candidates[i], weight, documents[candidates[i].chunk.document], settings)
-        for i, weight in zip(merged.kept, merged.weights, strict=True)
-    ]
-
-
-def _provenance(report: Report, plan: Plan, writer: Writer, documents: dict[str, Document]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "writer": writer.settings,
-        "prompt": PROMPT,
-        "plan": asdict(plan),
-        "report": asdict(report),
-        "documents": [
-            {"id": d.id, "digest": d.digest, "date": d.date, "date_from": d.date_from, "characters": len(d.text)}
-            for d in documents.values()
-        ],
-    }
-
-
-def _most(report: Report) -> str:
-    """The most frequent reasons, in a few words."""
-    counts = Counter(report.dropped) + Counter(report.unread) + Counter(report.failed)
-    return "; ".join(f"{reason}: {count}" for reason, count in counts.most_common(3)) or "no replies"
+            one.drop(CONTRADICTION, candidate, request)
+    rows = []
+    for i, weight in zip(folded.kept, folded.weights, strict=True):
+        one, _, candidate = every[i]
+        one.counts.kept += 1
+        rows.append(row_of(candidate, weight, documents))
+    return rows

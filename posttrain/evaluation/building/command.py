@@ -10,11 +10,13 @@ from typing import Any
 
 from posttrain import terminal
 from posttrain.errors import Mistake
-from posttrain.evaluation.building.build import Files, Plan, Report, Writer, build, check_out
+from posttrain.evaluation.building.build import Writer, build
 from posttrain.evaluation.building.chunks import Spans, tokenizer_spans, word_spans
 from posttrain.evaluation.building.documents import read_documents
 from posttrain.evaluation.building.endpoint import KEY, Endpoint
-from posttrain.evaluation.building.questions import CHOICE, OPEN
+from posttrain.evaluation.building.plan import Plan
+from posttrain.evaluation.building.report import Files, Report, check_out
+from posttrain.evaluation.building.wording import CHOICE, OPEN
 
 KINDS = {"open": (OPEN,), "choice": (CHOICE,), "both": (OPEN, CHOICE)}
 
@@ -22,9 +24,9 @@ KINDS = {"open": (OPEN,), "choice": (CHOICE,), "both": (OPEN, CHOICE)}
 def build_command(
     places: Sequence[str],
     *,
-    model: str,
+    models: Sequence[str],
     out: str,
-    model_name: str | None = None,
+    model_names: Sequence[str] = (),
     engine_options: Mapping[str, Any] | None = None,
     kinds: str = "both",
     plan: Mapping[str, Any] | None = None,
@@ -34,44 +36,76 @@ def build_command(
     concurrency: int = 16,
     timeout: float = 300.0,
     retries: int = 4,
-    api_key_env: str = KEY,
+    api_key_envs: Sequence[str] = (),
     dtype: str = "float32",
 ) -> Report:
     """Build a benchmark, with a bar on stderr, and print what was kept and dropped.
 
     Args:
-        model: URL of an OpenAI-compatible endpoint, or an engine (transformers, vllm, an import path).
-        model_name: as the endpoint names it (absent = the only one there); of an engine the hub id or directory.
+        models: of each writer, the URL of an OpenAI-compatible endpoint, or an engine (transformers, vllm, an import path).
+        model_names: one for each of `models`, or none: as the endpoint names it (absent = the only one there); of an engine
+            the hub id or directory.
         plan: fields of `Plan`.
         tokenizer: hub id or directory whose tokens chunks are counted in (absent: words).
+        api_key_envs: variables that hold the keys of the endpoints: one for each of `models`, one for all, or none.
 
     Raises:
         Mistake, Alarm: as `build` and `Endpoint`.
     """
     asked = Plan(kinds=KINDS[kinds], **(plan or {}))
+    names, variables = _paired(models, model_names, "--model-name"), _paired(models, api_key_envs, "--api-key-env")
     check_out(out)
     read_documents(places)  # a wrong file shows before anything is started
     spans = word_spans if tokenizer is None else _spans(tokenizer)
     common: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
-    writer: Writer
-    if model.startswith(("http://", "https://")):
-        writer = Endpoint(
-            model,
-            model_name or "",
-            api_key_env=api_key_env,
-            concurrency=concurrency,
-            timeout=timeout,
-            retries=retries,
-            **common,
-        )
-    else:
-        writer = _local(model, model_name, dict(engine_options or {}), dtype, asked.seed, common)
+    writers: list[Writer] = []
+    for model, name, variable in zip(models, names, variables, strict=True):
+        if model.startswith(("http://", "https://")):
+            asks = {"concurrency": concurrency, "timeout": timeout, "retries": retries, **common}
+            writers.append(Endpoint(model, name or "", api_key_env=variable or KEY, **asks))
+        else:
+            writers.append(_local(model, name, dict(engine_options or {}), dtype, asked.seed, common))
     files = Files(Path(out).expanduser())
     print(terminal.line(f"replies go to {files.journal}; the same command goes on from them"), file=sys.stderr)
     with _bar() as progress:
-        report = build(places, writer, out, asked, spans, progress)
+        report = build(places, writers, out, asked, spans, progress)
     show(report, files)
     return report
+
+
+def span(text: str | None, flag: str) -> tuple[int, int] | None:
+    """`2-5` (or `3`, which is `3-3`) → both ends."""
+    if text is None:
+        return None
+    parts = text.split("-")
+    if not 1 <= len(parts) <= 2 or not all(part.strip().isdecimal() for part in parts):
+        raise Mistake(f"{flag} {text}: two whole numbers, as 2-5")
+    return int(parts[0]), int(parts[-1])
+
+
+def words(text: str | None) -> str | None:
+    """A text, or what is in the file that `@FILE` names."""
+    if text is None or not text.startswith("@"):
+        return text
+    file = Path(text[1:]).expanduser()
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise Mistake(f"--instructions {text}: {file}: {why}") from error
+
+
+def _paired(models: Sequence[str], given: Sequence[str], flag: str) -> list[str | None]:
+    """What is given for each model."""
+    if not given:
+        return [None] * len(models)
+    if len(given) == 1 and flag == "--api-key-env":
+        return [given[0]] * len(models)
+    if len(given) != len(models):
+        raise Mistake(
+            f"{flag}: {len(given)} for {len(models)} times --model; give one for each, in their order, or none"
+        )
+    return list(given)
 
 
 def _local(
@@ -142,7 +176,8 @@ def show(report: Report, files: Files) -> None:
     copies = f"{report.copies} copies left out" if report.copies else ""
     others = f"{len(report.left_out)} other files left out" if report.left_out else ""
     add("documents", report.documents, ", ".join(filter(None, (copies, others))))
-    add("chunks", report.chunks)
+    several = ", ".join(f"{count} {scope}" for scope, count in report.scopes.items()) if len(report.scopes) > 1 else ""
+    add("chunks", report.chunks, several)
     known = f"{report.from_journal} from an earlier call" if report.from_journal else ""
     add("replies", report.replies, f"of {report.requests}" + (f", {known}" if known else ""))
     for why, count in report.failed.items():
@@ -155,6 +190,10 @@ def show(report: Report, files: Files) -> None:
     for why, count in report.dropped.items():
         add(f"  dropped: {why}", count)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
-    add("kept", report.kept, kinds)
+    scopes = ", ".join(f"{count} {scope}" for scope, count in report.kept_scopes.items())
+    add("kept", report.kept, "; ".join(filter(None, (kinds, scopes if several else ""))))
+    if len(report.writers) > 1:
+        for name, counts in report.writers.items():
+            add(f"  by {name}", counts.kept, f"of {counts.drafts} drafts in {counts.replies} replies")
     Console(markup=False, highlight=False).print(table)
     print(terminal.line(f"written to {files.out}; every drop with its reason in {files.dropped}"))

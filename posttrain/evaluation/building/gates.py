@@ -32,6 +32,7 @@ ABSENT = "citation not in the text"
 FIGURES = "a number of the citation is not in the text"
 ANSWER = "a number of the answer is in no citation"
 POINTS = "the question speaks of the text"
+ONE_CHUNK = "one chunk alone holds all citations"
 
 _POINTS = re.compile(
     r"\b(?:the|this|that|above|given|provided|following) (?:\w+ )?(?:text|passage|excerpt|chunk|snippet|document)\b"
@@ -52,8 +53,13 @@ class Refused:
     detail: str = ""
 
 
-def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT) -> Passed | Refused:
-    """Hold a draft against the chunks that it was written from."""
+def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT, *, several: bool = False) -> Passed | Refused:
+    """Hold a draft against the chunks that it was written from.
+
+    Args:
+        several: it must need at least two of them: no chunk holds all of its citations. (Counting the chunks in which they
+            were found would take a sentence that stands in the overlap of two for a second hop.)
+    """
     if not draft.citations:
         return Refused(NO_CITATION)
     if max(map(len, (draft.question, draft.answer, *draft.citations))) > LONGEST:
@@ -72,6 +78,8 @@ def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT) -> Passed | R
         if not place.verbatim and not in_order(numbers(words), numbers(plain(place.text).text)):
             return Refused(FIGURES, citation)
         places.append(place)
+    if several and any(all(_held(place, chunk) for place in places) for chunk in chunks):
+        return Refused(ONE_CHUNK)
     there = {n for c in draft.citations for n in numbers(quoted(c))}
     missing = [n for n in numbers(plain(draft.answer).text, one=False) if n not in there]
     if missing:
@@ -81,3 +89,9 @@ def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT) -> Passed | R
         tuple(places),
         scores([quoted(c) for c in draft.citations], plain(draft.answer).text, plain_chunks),
     )
+
+
+def _held(place: Place, chunk: Chunk) -> bool:
+    """True if the citation is in this chunk as well as in the one where it was found."""
+    there = locate(place.citation, [chunk])
+    return there is not None and (there.verbatim, there.score) >= (place.verbatim, place.score)

@@ -17,12 +17,17 @@ from posttrain.rundir import append_line
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing to ask: questions of one kind about one chunk."""
+    """One thing to ask: questions of one kind about one chunk, or one group of chunks."""
 
     chunk: str
-    """Its id."""
+    """Its id (a group's: its chunks' ids, joined)."""
     kind: str
     messages: tuple[Mapping[str, str], ...]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Its own within a build."""
+        return self.chunk, self.kind
 
     def key(self, settings: Mapping[str, Any]) -> str:
         """Digest of the words that are sent and of what shapes the answer to them."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from posttrain import terminal
 from posttrain.evaluation.benchmarks.own import FORMAT, kind_of
-from posttrain.evaluation.building.chunks import Chunk
 from posttrain.evaluation.building.documents import Document
 from posttrain.evaluation.building.gates import Passed
-from posttrain.evaluation.building.journal import Reply
-from posttrain.evaluation.building.questions import PROMPT, Draft
+from posttrain.evaluation.building.groups import Group
+from posttrain.evaluation.building.journal import Reply, Request
+from posttrain.evaluation.building.questions import Draft
+from posttrain.evaluation.building.wording import PROMPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,24 @@ class Candidate:
 
     draft: Draft
     passed: Passed
-    chunk: Chunk
+    group: Group
+    """The chunks that it was written from."""
     reply: Reply
+    settings: Mapping[str, Any]
+    """Its writer's."""
+
+    @property
+    def document(self) -> str:
+        """Of the first citation."""
+        return self.passed.places[0].document
 
 
-def row_of(found: Candidate, weight: int, document: Document, settings: dict[str, Any]) -> dict[str, Any]:
-    """A line of the benchmark (`benchmarks/own.py` reads it)."""
-    draft, scores = found.draft, found.passed.scores
+def row_of(found: Candidate, weight: int, documents: Mapping[str, Document]) -> dict[str, Any]:
+    """A line of the benchmark (`benchmarks/own.py` reads it).
+
+    Its cluster is the document of its first citation: a question about two documents can be in one cluster only.
+    """
+    draft, scores, document = found.draft, found.passed.scores, documents[found.document]
     choices, right = mixed(draft)
     return {
         "format": FORMAT,
@@ -39,16 +51,19 @@ def row_of(found: Candidate, weight: int, document: Document, settings: dict[str
         "kind": kind_of(draft.answer, draft.choices),
         "choices": choices or None,
         "gold": None if right is None else [right],
+        "scope": found.group.scope,
         "citations": [asdict(place) for place in found.passed.places],
         "scores": {name: round(value, 2) for name, value in asdict(scores).items()},
         "document": document.id,
         "document_digest": document.digest,
         "document_date": document.date,
-        "chunk": {"id": found.chunk.id, "start": found.chunk.start, "end": found.chunk.end},
+        "documents": list(dict.fromkeys(place.document for place in found.passed.places)),
+        "chunks": [{"id": chunk.id, "start": chunk.start, "end": chunk.end} for chunk in found.group.chunks],
         "cluster": document.id,
         "weight": weight,
+        "question_type": draft.type,
         "difficulty": draft.difficulty,
-        "generator": {**settings, "model": found.reply.model, "prompt": PROMPT},
+        "generator": {**found.settings, "model": found.reply.model, "prompt": PROMPT},
         "raw_response": found.reply.text,
     }
 
@@ -70,7 +85,7 @@ def mixed(draft: Draft) -> tuple[list[str], int | None]:
     return [choices[i] for i in order], order.index(draft.right)
 
 
-def drop_of(reason: str, draft: Draft, chunk: Chunk, detail: str) -> dict[str, Any]:
+def drop_of(reason: str, draft: Draft, asked: Request, writer: str, detail: str) -> dict[str, Any]:
     """A line about a draft that was dropped."""
     return {
         "reason": reason,
@@ -78,8 +93,9 @@ def drop_of(reason: str, draft: Draft, chunk: Chunk, detail: str) -> dict[str, A
         "question": draft.question,
         "answer": draft.answer,
         "citations": list(draft.citations),
-        "chunk": chunk.id,
+        "chunk": asked.chunk,
         "kind": draft.kind,
+        "writer": writer,
     }
 
 

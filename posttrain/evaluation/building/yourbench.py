@@ -16,7 +16,8 @@ from typing import Any
 from posttrain.evaluation.building.chunks import Chunk
 from posttrain.evaluation.building.duplicates import Asked, fold
 from posttrain.evaluation.building.gates import Passed, Refused, check
-from posttrain.evaluation.building.questions import CHOICE, LETTERS, OPEN, Draft, draft
+from posttrain.evaluation.building.questions import LETTERS, Draft, draft
+from posttrain.evaluation.building.wording import CHOICE, OPEN
 from posttrain.evaluation.rows import Fields, read_file
 
 

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from posttrain.cli import main
 from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
-from posttrain.evaluation.building.build import Files, Plan, build
+from posttrain.evaluation.building.build import build
 from posttrain.evaluation.building.endpoint import Failed
 from posttrain.evaluation.building.journal import Reply
-from posttrain.evaluation.building.questions import CHOICE, OPEN, PROMPT, Draft
+from posttrain.evaluation.building.plan import Plan
+from posttrain.evaluation.building.questions import Draft
+from posttrain.evaluation.building.report import Files
+from posttrain.evaluation.building.wording import CHOICE, OPEN, PROMPT
 
 HALE = """---
 date: 2025-06-01
@@ -176,9 +179,8 @@ def test_failures_are_counted_and_asked_again(documents, tmp_path):
     assert report.failed == {"HTTP 500": 1}
     assert report.replies == 3
     assert report.requests == report.replies + sum(report.failed.values())
-    assert {"reason": "request: HTTP 500", "detail": "oops", "chunk": "hale.md#0", "kind": OPEN} in rows_of(
-        Files(out).dropped
-    )
+    lost = {"reason": "request: HTTP 500", "detail": "oops", "chunk": "hale.md#0", "kind": OPEN, "writer": "writer-7b"}
+    assert lost in rows_of(Files(out).dropped)
     again = Recorded()
     assert build([documents], again, out).failed == {}
     assert again.asked == [("hale.md#0", OPEN)]
@@ -251,16 +253,14 @@ def test_the_right_choice_is_anywhere_whatever_the_writer_likes():
 
 
 def test_some_of_the_chunks(documents, tmp_path):
-    from posttrain.evaluation.building.build import _parts
-    from posttrain.evaluation.building.chunks import word_spans
     from posttrain.evaluation.building.documents import read_documents
 
-    found = read_documents([documents])
-    every = _parts(found, Plan(length=10, overlap=2), word_spans)
-    some = _parts(found, Plan(length=10, overlap=2, most=4, seed=1), word_spans)
+    found = read_documents([documents]).documents
+    every = Plan(length=10, overlap=2).groups(found)
+    some = Plan(length=10, overlap=2, most=4, seed=1).groups(found)
     assert len(some) == 4
     assert [c for c in every if c in some] == some
-    assert some != _parts(found, Plan(length=10, overlap=2, most=4, seed=2), word_spans)
+    assert some != Plan(length=10, overlap=2, most=4, seed=2).groups(found)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_a_real_vllm_server_writes_nonsense_and_nothing_crashes(documents, tmp_p
         assert counts["kept"] == 0
         assert sum(counts["unread"].values()) >= counts["replies"]
         journal = rows_of(Files(out).journal)
-        assert {one["model"] for one in journal} == {report["writer"]["model"]} == {"nonsense"}
+        assert {one["model"] for one in journal} == {report["writers"][0]["model"]} == {"nonsense"}
         assert all(one["completion_tokens"] <= 24 for one in journal)
         # A prompt that is too long is the server's refusal, counted; the key, refused, ends it.
         assert main([*build_it[:5], "--out", str(tmp_path / "b.jsonl"), "--max-tokens", "4000"]) == 2

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posttrain.evaluation.building.chunks import Chunk
-from posttrain.evaluation.building.questions import CHOICE, OPEN, messages, parse, unlettered, which
+from posttrain.evaluation.building.questions import parse, unlettered, which
+from posttrain.evaluation.building.wording import CHOICE, OPEN, messages
 
 ONE = {"question": "When?", "answer": "2022", "citations": ["It was opened in 2022."], "estimated_difficulty": 3}
 TWO = {"question": "How many?", "answer": 412, "citations": "Made of 412 parts.", "estimated_difficulty": "hard"}
