@@ -95,6 +95,8 @@ class Result:
     lengths: dict[str, Any] = field(default_factory=dict)
     """Output tokens: `mean`, `median`, `p95`, `max`, and `histogram`: verdict (RIGHT, WRONG, NONE, TIMEOUT) →
     `[[edge, count], ...]`, edges (the lower ones, tokens) the same for all, equally wide; `width` is how wide."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Of benchmarks of one's own: accuracy `weighted` by near-duplicates, `by_writer` and `by_scope` (`posttrain.evaluation.parts`)."""
     stopped: dict[str, Any] | None = None
     """If sampling stopped by a rule: `rule` (`until-interval`), `points` (the half-width asked for), `half_width` (reached, in
     points), `reached`, `asked` problems `of` so many, `order_seed`. Then `n` = `asked`, and accuracy's interval is always valid."""

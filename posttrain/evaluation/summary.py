@@ -8,6 +8,7 @@ from typing import Any
 from posttrain.evaluation import cost, votes
 from posttrain.evaluation.asking import budgets
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem
+from posttrain.evaluation.parts import parts
 from posttrain.evaluation.results import by_item
 from posttrain.evaluation.statistics import estimates
 from posttrain.evaluation.statistics.anytime import Anytime
@@ -53,6 +54,7 @@ def summary(
         "lengths": cost.lengths(lines),
         "budgets": cost.at_budgets(ordered, clusters, budgets(max_tokens)) if max_tokens else [],
         "curves": _curves(ordered, scores, classes, clusters),
+        "parts": parts(problems, [sum(item) / len(item) for item in scores]),
     }
 
 

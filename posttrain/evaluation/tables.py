@@ -27,6 +27,8 @@ def print_result(result: Result) -> None:
                 table.add_row(name, percent(found))
     if result.strict is not None and result.strict["value"] != result.accuracy["value"]:
         table.add_row("strict", _plain(f"{percent(result.strict)}   (answers in a box only)"))
+    for name, text in part_lines(result):
+        table.add_row(_plain(name), _plain(text))
     table.add_row("truncated", f"{result.truncated:.1%}")
     table.add_row("no answer", f"{result.no_answer:.1%}")
     if result.timeouts:
@@ -40,6 +42,17 @@ def print_result(result: Result) -> None:
     console.print(table)
     for note in result.notes:
         console.print(_plain(f"note: {note}"))
+
+
+def part_lines(result: Result) -> list[tuple[str, str]]:
+    """Accuracy by who wrote the questions and how many chunks they need, and weighted by near-duplicates."""
+    said = []
+    if (found := result.parts.get("weighted")) is not None:
+        said.append(("weighted", f"{percent(found)}   (by near-duplicates)"))
+    for key, word in (("by_writer", "by"), ("by_scope", "of")):
+        for name, found in result.parts.get(key, {}).items():
+            said.append((f"{word} {name or 'unknown'}", f"{percent(found)}   ({found['n']} problems)"))
+    return said
 
 
 def cost_lines(result: Result) -> list[tuple[str, str]]:

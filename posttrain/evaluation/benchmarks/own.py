@@ -11,13 +11,13 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from posttrain.errors import Mistake
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, by_gold
+from posttrain.evaluation.parts import writer_of
 from posttrain.evaluation.rows import Fields, read_file
 from rewards.grading import Judgement, Verdict
 from rewards.grading.extract import extract
@@ -79,7 +79,8 @@ def read(row: Fields) -> Problem:
         gold = LETTERS[right[0]]
         listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
         question = f"{question}\n\n{listed}\n\nAnswer with the letter of the right choice."
-    known = ("citations", "document", "document_date", "difficulty", "weight", "generator")
+    known = ("citations", "document", "document_date", "documents", "scope", "question_type", "difficulty", "weight",
+             "generator")  # fmt: skip
     columns = {name: row[name] for name in known if row.get(name) is not None}
     cluster = row["cluster"] if isinstance(row.get("cluster"), str) else ""
     return Problem(question, gold, cluster=cluster, columns={"kind": kind, "choices": choices, **columns})
@@ -167,19 +168,18 @@ def notes(problems: Sequence[Problem]) -> list[str]:
             f"{kinds[WORDS]} of {len(problems)} answers are words and are judged by the same words (case, punctuation and "
             "articles aside): a right answer in other words counts as wrong"
         )
-    writers = sorted({_writer(p.columns.get("generator")) for p in problems} - {""})
-    if writers:
+    writers = sorted({writer_of(p) for p in problems} - {""})
+    if len(writers) == 1:
+        found.append(f"the questions were written by {writers[0]}: compare no model of its family by them alone")
+    elif writers:
         found.append(
-            f"the questions were written by {', '.join(writers)}: compare no model of its family by them alone"
+            f"the questions were written by {', '.join(writers)}: a model of one of their families is looked at by the "
+            "questions of the others (`parts.by_writer`)"
         )
     merged = sum(int(p.columns.get("weight") or 1) > 1 for p in problems)
     if merged:
         found.append(
-            f"near-duplicates are merged in {merged} of the questions; each counts once here (its weight is in the file)"
+            f"near-duplicates are merged in {merged} of the questions; each counts once in accuracy, and by its number in "
+            "`parts.weighted`"
         )
     return found
-
-
-def _writer(generator: Any) -> str:
-    name = generator.get("model") if isinstance(generator, Mapping) else generator
-    return name if isinstance(name, str) else ""

@@ -64,6 +64,7 @@ class Table:
                     "choices": list(one.choices) or None,
                     "gold": None if one.right is None else [one.right],
                     "citations": [asdict(place) for place in found.places],
+                    "scope": row.get("kind") if isinstance(row.get("kind"), str) else None,
                     "document": _documents(row),
                     "cluster": _documents(row),
                     "difficulty": one.difficulty,
