@@ -19,6 +19,10 @@ from posttrain.evaluation.statistics.power import smallest_difference
 from posttrain.evaluation.statistics.seeds import arms
 
 
+MUCH = 0.03
+"""Share of truncated samples above which it is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """B against A. Differences are B - A, as shares."""
@@ -97,6 +101,9 @@ def compare(a: Place | Sequence[Place], b: Place | Sequence[Place], *, anyway: b
             raise Mistake(f"{where}: {'; '.join(wrong)}; compare anyway with --anyway, on the shared problems")
         refusals += wrong
         notes += [f"{name}: {x} against {y}" for name, x, y in _differences(first, other)]
+        if max(first.truncated, other.truncated) > MUCH:
+            cut = f"{first.truncated:.1%} against {other.truncated:.1%} of the samples"
+            notes.append(f"{cut} ended at the token limit: the scores measure the limit too")
         golds = sum(samples[0][i][0]["gold"] != found[i][0]["gold"] for i in shared)
         if golds:
             notes.append(f"{golds} problems have another gold answer on each side")

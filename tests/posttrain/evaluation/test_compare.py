@@ -47,6 +47,14 @@ def test_other_settings_are_said_but_not_refused(tmp_path):
     assert compare(a, b).notes == ["sampling.temperature: 1.0 against 0.6"]
 
 
+def test_truncated_samples_are_said(tmp_path):
+    a = write(tmp_path / "a", SCORES, truncated=0.02)
+    b = write(tmp_path / "b", SCORES, truncated=0.25)
+    (note,) = compare(a, b).notes
+    assert note.startswith("2.0% against 25.0% of the samples ended at the token limit")
+    assert compare(a, a).notes == []
+
+
 def test_other_benchmarks_and_missing_files(tmp_path):
     a = write(tmp_path / "a", SCORES)
     with pytest.raises(Mistake, match="two benchmarks"):
