@@ -46,6 +46,7 @@ def command(recipe: Recipe, url: str | None = None, *, on_cpu: bool | None = Non
     words += ["--port", str(parts.port or (443 if parts.scheme == "https" else 80))]
     words += ["--dtype", model.dtype, "--max-model-len", str(length), "--generation-config", "vllm"]
     words += ["--logprobs-mode", "processed_logprobs", "--enable-prefix-caching", "--enable-prompt-tokens-details"]
+    words += ["--enable-per-request-metrics"]
     if recipe.adapter is not None:
         try:
             rank = reserved_rank(recipe.adapter.r)

@@ -85,6 +85,20 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """When a request was worked on, as far as its engine says; seconds."""
+
+    started: float
+    """On a clock that all requests of one call share: taken up, or (servers that do not say) sent ..."""
+    ended: float
+    """... and done."""
+    queue: float | None = None
+    """How long it waited before it was taken up."""
+    first: float | None = None
+    """From there to its first token (the prompt's own pass)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What an engine returns for one request. `ids` is never empty and holds the EOS that ended it."""
 
@@ -95,6 +109,8 @@ class Completion:
     version: int
     cached: int | None = None
     """Tokens of the prompt that the engine took from its cache; None = it does not say."""
+    times: Times | None = None
+    """None = the engine does not say."""
 
 
 @runtime_checkable
@@ -154,7 +170,24 @@ class Rollout:
     finish: Finish
     turns: list[dict[str, Any]] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
-    """Per-rollout extras; each key becomes a reward keyword argument."""
+    """Per-rollout extras; each key becomes a reward keyword argument, and goes into the run's records (JSON)."""
+    seen_ids: list[int] | None = None
+    """The prompt that the engine saw, where it was another than `prompt_ids`: what `logprobs` are conditioned on."""
+
+    @property
+    def asked_ids(self) -> list[int]:
+        """The prompt that the engine saw."""
+        return self.prompt_ids if self.seen_ids is None else self.seen_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training run is."""
+
+    step: int
+    """Rollout iteration, counted from 1: generation batches begun so far, this one included."""
+    steps: int
+    """How many there will be; at least `step`."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +201,12 @@ class Session:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     score: Callable[[list[Rollout]], list[float | None]] | None = None
     """For strategies that branch on quality; given by the trainer, so that no reward is imported here."""
+    progress: Progress | None = None
+    """None where nothing is trained (evaluation, say)."""
+    group: int = 1
+    """Samples of one row that are compared with each other; `Ask.sample` counts them from 0."""
+    training: bool = False
+    """Whether the rollouts are to be trained on."""
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, ready for the policy to go on from."""
@@ -183,7 +222,11 @@ class Session:
 
 
 class Strategy(Protocol):
-    """How samples of a row come about: one turn, a dialogue, a tree, ..."""
+    """How samples of a row come about: one turn, a dialogue, a tree, ...
+
+    A class whose samples are drawn under prompts that the loss does not have (`Rollout.seen_ids`) says so with
+    `shows_more: ClassVar[bool] = True`.
+    """
 
     def run(self, asks: Sequence[Ask], session: Session) -> list[Rollout]:
         """One rollout for each ask, in order."""

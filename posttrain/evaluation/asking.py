@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from posttrain.evaluation.judging import Cut, cut, judge
 from posttrain.evaluation.prompts import Style
 from posttrain.evaluation.reasoning import BEGINNINGS, ENDS, answer_part, opens_thinking
 from rollouts.prompts import encode
-from rollouts.records import Completion, Engine, Sampling
+from rollouts.records import Completion, Engine, Sampling, Times
 from rollouts.seeds import derive
 
 LOWEST = 16
@@ -27,6 +28,30 @@ def budgets(max_tokens: int) -> list[int]:
     """Powers of two below `max_tokens`, the largest `MOST`, and `max_tokens` itself, rising."""
     powers = [2**i for i in range(int(math.log2(LOWEST)), max_tokens.bit_length()) if 2**i < max_tokens]
     return [*powers[-MOST:], max_tokens]
+
+
+def at_once(times: Sequence[Times | None]) -> int | None:
+    """Most requests that were worked on at the same moment; None if some do not say when they were."""
+    known = [one for one in times if one is not None]
+    if len(known) < len(times) or not known:
+        return None
+    # At one moment those that end go first: of two requests in a row there is one at a time.
+    steps = sorted([(one.started, 1) for one in known] + [(one.ended, -1) for one in known])
+    return max(1, *itertools.accumulate(step for _, step in steps))
+
+
+def _worked(times: Times | None) -> dict[str, float | None]:
+    """How long a request waited, and how long its prompt and its tokens took; None where the engine does not say."""
+    first = None if times is None else times.first
+    return {
+        "queue_seconds": _rounded(None if times is None else times.queue),
+        "prefill_seconds": _rounded(first),
+        "decode_seconds": _rounded(None if times is None or first is None else times.ended - times.started - first),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(max(0.0, value), 6)
 
 
 @dataclass(frozen=True)
@@ -67,6 +92,7 @@ class Asking:
         answers = [self.answer(one.ids, open_) for one, open_ in zip(made, thinking, strict=True)]
         cuts = [self._cuts(*one) for one in zip(made, answers, thinking, strict=True)]
         judged = judge(self.benchmark, problems, answers, cuts)
+        most = at_once([one.times for one in made])
         lines = []
         for (p, j), seed, one, answer, cut_at, verdict in zip(pairs, seeds, made, answers, cuts, judged, strict=True):
             text = self.tokenizer.decode(one.ids, skip_special_tokens=True)
@@ -88,6 +114,8 @@ class Asking:
                     **verdict,
                     "cut_at": cut_at,
                     "seconds": seconds,
+                    **_worked(one.times),
+                    "at_once": most,
                     **marks,
                 }
             )

@@ -99,13 +99,14 @@ def block(
         device: what the engine ran on.
         shape: of the model; None = not known, then there are no eFLOPs.
         intensity: FLOPs a byte; None = the device's own, the paper's where that is not known.
-        about: what else the block should say (model, samples, max_tokens, temperature, engine).
+        about: what else the block should say (model, samples, max_tokens, temperature, engine, handed_over).
 
     Returns:
-        `about`, and: `chains`; `tokens` {prompt, cached (null if no engine said it), output, total}; `output` {mean, median, p95,
+        `about`, and: `chains`; `tokens` {prompt, cached, cached_share (null if no engine said it), output, total}; `output` {mean, median, p95,
         max} tokens a chain; `truncated` share; `seconds` {generating, grading, total} of wall time, over all calls that made
         these samples (null if some did not note it); `device`, `devices`, `gpu_seconds` (null without a GPU);
-        `tokens_per_second` (output, while generating); `per_item` and `per_correct` {tokens (output), seconds, eflops}
+        `tokens_per_second` (output, while generating); `at_once` most sequences that were worked on at the same moment; `queue` and
+        `to_first_token` {mean, p95} seconds of waiting to be taken up, and of that and the prompt's pass (null if the engine does not say); `per_item` and `per_correct` {tokens (output), seconds, eflops}
         (null if nothing is right); `parameters` (active); `eflops` {total, compute, memory_bytes, attention_share,
         intensity, intensity_of} or null.
     """
@@ -120,6 +121,7 @@ def block(
         "tokens": {
             "prompt": prompt,
             "cached": None if cached is None else int(cached),
+            "cached_share": None if cached is None else _share(cached, prompt),
             "output": output,
             "total": prompt + output,
         },
@@ -129,6 +131,9 @@ def block(
         "devices": device.count if device.gpu else None,
         "gpu_seconds": _round(generating * device.count) if device.gpu and generating is not None else None,
         "tokens_per_second": _round(output / generating) if generating else None,
+        "at_once": max((line["at_once"] for line in lines), default=None) if _all_say(lines, "at_once") else None,
+        "queue": _quantiles(lines, "queue_seconds"),
+        "to_first_token": _quantiles(lines, "queue_seconds", "prefill_seconds"),
         "parameters": None if shape is None else shape.parameters,
         "eflops": _eflops(items, shape, device, intensity),
     }
@@ -181,6 +186,18 @@ def _sum(lines: Sequence[Line], key: str) -> float | None:
     """None if a line does not say."""
     values = [line.get(key) for line in lines]
     return None if any(value is None for value in values) else math.fsum(values)  # type: ignore[arg-type]
+
+
+def _all_say(lines: Sequence[Line], key: str) -> bool:
+    return all(line.get(key) is not None for line in lines)
+
+
+def _quantiles(lines: Sequence[Line], *keys: str) -> dict[str, float] | None:
+    """Mean and 95th percentile of a sum of seconds; None if a line does not say."""
+    if not all(_all_say(lines, key) for key in keys):
+        return None
+    values = np.array([sum(line[key] for key in keys) for line in lines])
+    return {"mean": round(float(values.mean()), 6), "p95": round(float(np.percentile(values, 95)), 6)}
 
 
 def _share(total: float | None, of: float) -> float | None:

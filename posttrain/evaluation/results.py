@@ -17,6 +17,8 @@ A line of `samples.jsonl` (keys marked + may be missing in older files, null whe
 | `cuts` + | `{"64": "NONE", "128": "RIGHT"}`: the verdict if it had been cut there, for every budget below its length |
 | `cut_at` + | for every budget below its length, how many characters of `answer` there were then; or the text, where it is no beginning of it |
 | `seconds`, `grading_seconds` + | its share of the wall time of the chunk it was asked (graded) in |
+| `queue_seconds`, `prefill_seconds`, `decode_seconds` + | until it was taken up, then to its first token, then to its last; null if the engine does not say |
+| `at_once` + | most requests of that call that were worked on at the same moment; null likewise |
 | `version`, `settings` | policy version, digest of the settings |
 | `generation` + | digest of those settings that shape the text: with the same, a sample is judged again and not asked again |
 """
@@ -196,7 +198,15 @@ def _not_a_sample(line: Any) -> str | None:
         return "extracted should be text"
     if line.get("strict") not in (None, "RIGHT", "WRONG", "NONE", "TIMEOUT"):
         return "strict should be RIGHT, WRONG, NONE or TIMEOUT"
-    for key in ("cached_tokens", "logprob", "seconds", "grading_seconds"):
+    for key in (
+        "cached_tokens",
+        "logprob",
+        "seconds",
+        "grading_seconds",
+        "queue_seconds",
+        "prefill_seconds",
+        "at_once",
+    ):
         if type(line.get(key)) not in (int, float, type(None)):
             return f"{key} should be a number"
     if not isinstance(line.get("cuts", {}), dict):

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import cost, tables
 from posttrain.evaluation.asking import Asking
+from posttrain.evaluation.assembly import Frame
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import find_style
-from posttrain.evaluation.provenance import digest_of, fingerprint, versions
+from posttrain.evaluation.provenance import digest_of, fingerprint
 from posttrain.evaluation.reasoning import answer_part
 from posttrain.evaluation.results import SAMPLES, Result
 from posttrain.evaluation.resuming import find, marks
 from posttrain.evaluation.shots import draw
 from posttrain.evaluation.stopping import UntilInterval
-from posttrain.evaluation.summary import grouped, notes, summary
+from posttrain.evaluation.summary import notes, summary
 from posttrain.rundir import append_line
 from rewards.grading import GRADER, Verdict
 from rollouts import pulse
@@ -114,6 +114,7 @@ def evaluate(
     asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     folder = Path(out_dir)
     settings = settings_of(asking, model_name, adapter, engine_name)
+    frame = Frame(asking, settings, model_name, adapter, samples, when, computed_on, flops_per_byte, started)
     digest = digest_of(settings)
     if (finished := _finished(folder, digest, problems, samples, stop)) is not None:
         if show:
@@ -144,37 +145,12 @@ def evaluate(
         counted = {p.item_id for p in problems}
         kept = [line for line in kept if line["item_id"] in counted]
     stopped = None if stop is None else stop.record()
-    result = Result(
-        benchmark=benchmark.name,
-        when=when,
-        n=len(problems),
-        k=samples,
-        model=model_name,
-        adapter=adapter,
-        engine=settings["engine"],
-        sampling=settings["sampling"],
-        seed=seed,
-        prompt_style=look.name,
-        prompt_hash=look.hash(),
-        grader=dict(GRADER),
-        **summary(problems, kept, sampling.max_tokens, None if stop is None else stop.interval),
-        cost=cost.block(
-            grouped(problems, kept),
-            device=computed_on,
-            shape=cost.shape_of_engine(engine),
-            intensity=flops_per_byte,
-            model=model_name,
-            engine=settings["engine"],
-            samples=samples,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            at_once=chunk,
-        ),
+    result = frame.result(
+        problems,
+        kept,
+        summary(problems, kept, sampling.max_tokens, None if stop is None else stop.interval),
+        handed_over=chunk,
         stopped=stopped,
-        seconds=round(time.monotonic() - started, 3),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        settings=digest,
         notes=(benchmark.notes(problems) if benchmark.notes else [])
         + regraded
         + notes(benchmark, len(problems), kept, sum((x["item_id"], x["sample"]) in resumed for x in kept), stopped),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from rollouts.engines import adapters
 from rollouts.engines.limits import room
-from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling
+from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling, Times
 
 
 class TransformersEngine:
@@ -106,6 +107,7 @@ class TransformersEngine:
         stops = StopStrings(self._decoder(), sampling.stop, len(prompts), width) if any(sampling.stop) else None
         if stops is not None:
             criteria.append(stops)
+        started = time.monotonic()
         output = model.generate(
             input_ids=padded,
             attention_mask=mask,
@@ -121,14 +123,17 @@ class TransformersEngine:
             stopping_criteria=criteria,
         )
         tokens = output[:, width:].tolist()
+        times = Times(started, time.monotonic())
         logprobs = torch.stack(draw.drawn, dim=1).tolist()
         ends = stops.ends if stops is not None else [None] * len(prompts)
         return [
-            self._completion(ids, values, limit, end)
+            self._completion(ids, values, limit, end, times)
             for ids, values, limit, end in zip(tokens, logprobs, limits, ends, strict=True)
         ]
 
-    def _completion(self, ids: list[int], logprobs: list[float], limit: int, stop_at: int | None) -> Completion:
+    def _completion(
+        self, ids: list[int], logprobs: list[float], limit: int, stop_at: int | None, times: Times
+    ) -> Completion:
         """Cut a row of the batch where it ended: at its first EOS, its stop string or its limit."""
         end, finish = min(limit, len(ids)), "length"
         if stop_at is not None and stop_at <= end:
@@ -142,7 +147,7 @@ class TransformersEngine:
                 f"transformers engine: the logits of version {self.version} are not finite; the weights have "
                 "diverged or the dtype overflows: lower the learning rate, or use bfloat16 or float32"
             )
-        return Completion(ids[:end], values, finish, self.version)
+        return Completion(ids[:end], values, finish, self.version, times=times)
 
     def _decoder(self) -> Any:
         if self._tokenizer is None:

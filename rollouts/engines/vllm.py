@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from rollouts import pulse
 from rollouts.engines import adapters
 from rollouts.engines.limits import room
-from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling
+from rollouts.records import Completion, EngineError, EngineSpec, Policy, Sampling, Times
 
 ENGINE = "vllm engine"
 
@@ -88,6 +88,8 @@ class VLLMEngine:
             "max_model_len": spec.max_model_len,
             "logprobs_mode": "processed_logprobs",
             "enable_prefix_caching": True,
+            # Without it requests do not say when they were worked on.
+            "disable_log_stats": False,
             # What ends and shapes a completion is said with every request.
             "generation_config": "vllm",
             "enforce_eager": on_cpu if enforce_eager is None else enforce_eager,
@@ -141,7 +143,7 @@ class VLLMEngine:
                 )
             except Exception as error:
                 raise EngineError(f"{ENGINE}: generation failed: {_line(error)}") from error
-        return [self._completion(output.outputs[0], output.num_cached_tokens) for output in outputs]
+        return [self._completion(one.outputs[0], one.num_cached_tokens, _times(one.metrics)) for one in outputs]
 
     def sync(self, policy: Policy, *, publish: bool = True) -> None:
         """Serve `policy`: load its adapter under a new name and id, then drop the old one; or, for a whole model
@@ -234,7 +236,7 @@ class VLLMEngine:
             logprobs=0,
         )
 
-    def _completion(self, output: Any, cached: int | None) -> Completion:
+    def _completion(self, output: Any, cached: int | None, times: Times | None) -> Completion:
         ids = list(output.token_ids)
         if output.finish_reason not in ("stop", "length") or not ids:
             raise EngineError(f"{ENGINE}: vLLM ended a request with {output.finish_reason!r} and {len(ids)} tokens")
@@ -243,7 +245,17 @@ class VLLMEngine:
             raise EngineError(
                 f"{ENGINE}: the log-probs of version {self.version} are not finite; the weights diverged"
             )
-        return Completion(ids, values, output.finish_reason, self.version, cached)
+        return Completion(ids, values, output.finish_reason, self.version, cached, times)
+
+
+def _times(metrics: Any) -> Times | None:
+    """From vLLM's time stamps, if it kept them (a user may have set disable_log_stats)."""
+    queued, started, first, ended = (
+        getattr(metrics, f"{name}_ts", 0.0) for name in ("queued", "scheduled", "first_token", "last_token")
+    )
+    if not 0 < queued <= started <= first <= ended:
+        return None
+    return Times(started, ended, started - queued, first - started)
 
 
 def _check_options(more: Mapping[str, Any], known: set[str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from rollouts.engines import key as keys
 from rollouts.engines.limits import room
 from rollouts.engines.loop import BackgroundLoop
 from rollouts.engines.pool import Busy, Pool, Server, ServerFault
-from rollouts.records import Completion, EngineError, EngineSpec, Finish, Policy, Sampling
+from rollouts.records import Completion, EngineError, EngineSpec, Finish, Policy, Sampling, Times
 
 log = logging.getLogger(__name__)
 
@@ -341,7 +342,7 @@ class VLLMServerEngine:
         Raises:
             EngineError: the server reports log-probs of the raw distribution, or no token ids.
         """
-        ids, values, _, _ = await self._raw(
+        ids, values, *_ = await self._raw(
             server, server.notes["base"], [0, 1, 2, 3], max_tokens=8, temperature=2.0, seed=0, extra={"top_k": 1}
         )
         if any(abs(value) > 1e-4 for value in values) or not ids:
@@ -360,7 +361,7 @@ class VLLMServerEngine:
             "stop_token_ids": list(self.spec.eos_ids),
             "include_stop_str_in_output": True,
         }
-        ids, values, finish, cached = await self._raw(
+        ids, values, finish, cached, times = await self._raw(
             server,
             adapter or server.notes["base"],
             job.ids,
@@ -375,13 +376,14 @@ class VLLMServerEngine:
             raise ServerFault(f"{len(ids)} tokens where {job.limit} were allowed")
         if adapter is not None:
             server.notes["proven"] = True
-        return Completion(ids, values, finish, version, cached)
+        return Completion(ids, values, finish, version, cached, times)
 
     async def _raw(
         self, server: Server, model: str, prompt: Sequence[int], *, extra: Mapping[str, Any], **known: Any
-    ) -> tuple[list[int], list[float], Finish, int | None]:
-        """Ask for one completion; token ids, their log-probs, why it ended, and how much of the prompt came from the cache
-        (servers say so that were started with --enable-prompt-tokens-details)."""
+    ) -> tuple[list[int], list[float], Finish, int | None, Times]:
+        """Ask for one completion; token ids, their log-probs, why it ended, how much of the prompt came from the cache, and when
+        it was worked on (servers say so that were started with --enable-prompt-tokens-details, --enable-per-request-metrics)."""
+        sent = time.monotonic()
         body = {
             # Exactly the spec's set of ends, not the server's reading of the model's files.
             "ignore_eos": True,
@@ -416,7 +418,7 @@ class VLLMServerEngine:
             raise ServerFault(f"an answer of {len(ids)} tokens and {len(values)} log-probs, finish {finish!r}")
         if not all(math.isfinite(value) for value in values):
             raise EngineError(f"{ENGINE}: {server.url}: log-probs of {model} are not finite; the weights diverged")
-        return ids, values, finish, _cached(answer)
+        return ids, values, finish, _cached(answer), _times(answer, sent, time.monotonic())
 
     async def _load(self, server: Server, name: str, folder: str) -> None:
         try:
@@ -500,6 +502,17 @@ def _cached(answer: Any) -> int | None:
     details = getattr(getattr(answer, "usage", None), "prompt_tokens_details", None)
     count = getattr(details, "cached_tokens", None)
     return count if type(count) is int and count >= 0 else None
+
+
+def _times(answer: Any, sent: float, ended: float) -> Times:
+    """When the server worked on it, by what it says of it; or else the time that it took, all told."""
+    said = (getattr(answer, "model_extra", None) or {}).get("metrics")
+    names = ("queue_time_ms", "time_to_first_token_ms", "generation_time_ms")
+    found = [said.get(name) for name in names] if isinstance(said, dict) else [None]
+    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in found):
+        return Times(sent, ended)
+    queue, first, rest = (value / 1000 for value in found)
+    return Times(max(sent, ended - first - rest), ended, queue, first)
 
 
 def _checked(urls: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,17 @@ from posttrain.evaluation.adaptive.bank import Pool, pool, read_bank
 from posttrain.evaluation.adaptive.loop import Rule, Session, play
 from posttrain.evaluation.adaptive.record import block, doubts, finished
 from posttrain.evaluation.adaptive.show import print_adaptive
+from posttrain.evaluation.adaptive.spent import cost_of_chosen, of_full
 from posttrain.evaluation.asking import Asking
+from posttrain.evaluation.assembly import Frame
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import find_style
-from posttrain.evaluation.provenance import digest_of, versions
+from posttrain.evaluation.provenance import digest_of
 from posttrain.evaluation.results import SAMPLES, Result
 from posttrain.evaluation.resuming import find, marks
 from posttrain.evaluation.shots import draw
-from posttrain.evaluation.summary import grouped, notes, summary
+from posttrain.evaluation.summary import notes, summary
 from posttrain.rundir import append_line
 from rewards.grading import GRADER
 from rollouts import pulse
@@ -78,6 +79,8 @@ def evaluate_adaptive(
     | `rule` | budget, batch and error asked for |
     | `bank` | `file`, `digest`, `models`, `date` |
 
+    `cost` is that of what was asked; its `of_full` says what all items of the bank would have taken (`spent.of_full`).
+
     Args:
         bank: item bank; see `posttrain irt fit`.
         samples: samples an item; each is one binomial trial.
@@ -107,6 +110,7 @@ def evaluate_adaptive(
     known = load_pool(bank, benchmark, path, limit, prompt=look.hash(), problems=problems)
     asking = Asking(benchmark, engine, tokenizer, sampling, seed, look, dict(template_args or {}))
     settings = full.settings_of(asking, model_name, adapter, engine_name)
+    frame = Frame(asking, settings, model_name, adapter, samples, when, computed_on, flops_per_byte, started)
     digest = digest_of(settings)
     folder = Path(out_dir)
     if (there := finished(folder, digest, known, rule, samples, len(known.items))) is not None:
@@ -144,39 +148,10 @@ def evaluate_adaptive(
         *regraded,
         *notes(benchmark, benchmark.size or len(asked), lines, source.resumed),
     ]
-    result = Result(
-        benchmark=benchmark.name,
-        when=when,
-        n=len(asked),
-        k=samples,
-        model=model_name,
-        adapter=adapter,
-        engine=settings["engine"],
-        sampling=settings["sampling"],
-        seed=seed,
-        prompt_style=look.name,
-        prompt_hash=look.hash(),
-        grader=dict(GRADER),
-        **summary(asked, lines) | of_chosen,
-        cost=cost.block(
-            grouped(asked, lines),
-            device=computed_on,
-            shape=cost.shape_of_engine(engine),
-            intensity=flops_per_byte,
-            model=model_name,
-            engine=settings["engine"],
-            samples=samples,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            at_once=rule.batch * samples,
-        ),
-        seconds=round(time.monotonic() - started, 3),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
-        settings=digest,
-        notes=said,
-        adaptive=found,
+    result = frame.result(
+        asked, lines, summary(asked, lines) | of_chosen, rule.batch * samples, notes=said, adaptive=found
     )
+    result.cost = cost_of_chosen(result.cost, of_full(session, known, lines, samples))
     result.write(folder)
     if show:
         print_adaptive(result)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from posttrain.evaluation import Benchmark, Problem
-from posttrain.evaluation.asking import Asking
+from posttrain.evaluation.asking import Asking, at_once
+from posttrain.evaluation.cost import Device, block
 from posttrain.evaluation.prompts import STYLES
 from posttrain.miniature.tokenizer import build
-from rollouts.records import Completion, Sampling
+from rollouts.records import Completion, Sampling, Times
 from rollouts.seeds import derive
 
 TASK = Benchmark("toy", lambda row: Problem(row.text("q"), row.text("a")))
@@ -133,3 +138,35 @@ def test_the_prompt_opens_the_thought(tokenizer):
     )
     assert (line["verdict"], line["cached_tokens"], line["logprob"]) == ("RIGHT", 3, -0.5 * len(ids))
     assert line["cuts"] == {"16": "NONE"}, "cut at 16 of its bytes the box is not closed"
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 9)), min_size=1, max_size=12))
+def test_most_at_once_is_that_of_every_moment(spans):
+    times = [Times(float(start), float(start + length)) for start, length in spans]
+    moments = [m / 2 for m in range(80)]
+    most = max(sum(t.started <= m < t.ended for t in times) for m in moments)
+    assert at_once(times) == max(1, most)
+    assert at_once([*times, None]) is None
+    assert at_once([]) is None
+
+
+def test_what_an_engine_says_of_its_requests_is_in_their_lines(tokenizer):
+    class Says2(Says):
+        def generate(self, prompt_ids, sampling, seeds):
+            made = super().generate(prompt_ids, sampling, seeds)
+            spans = [Times(10.0, 12.0, 0.5, 0.25), Times(11.0, 14.0, 1.5, 1.0), Times(12.0, 15.0, 2.5, 1.0)]
+            return [replace(one, times=span) for one, span in zip(made, spans, strict=True)]
+
+    ids = tokenizer("\\boxed{1}", add_special_tokens=False)["input_ids"]
+    problems = [Problem(f"{i}?", "1", item_id=f"toy/{i}", cluster=f"toy/{i}") for i in range(3)]
+    lines = asking(Says2(ids), tokenizer).ask([(p, 0) for p in problems], {"settings": "d"})
+    assert [(x["queue_seconds"], x["prefill_seconds"], x["decode_seconds"]) for x in lines] == [
+        (0.5, 0.25, 1.75), (1.5, 1.0, 2.0), (2.5, 1.0, 2.0)]  # fmt: skip
+    assert [x["at_once"] for x in lines] == [2, 2, 2]
+    found = block([[x] for x in lines], device=Device("CPU"), shape=None)
+    assert found["at_once"] == 2
+    assert found["queue"]["mean"] == pytest.approx(1.5)
+    assert found["to_first_token"]["mean"] == pytest.approx((0.75 + 2.5 + 3.5) / 3, abs=1e-6)
+    assert found["to_first_token"]["p95"] == pytest.approx(np.percentile([0.75, 2.5, 3.5], 95))
+    silent = block([[x | {"queue_seconds": None, "at_once": None}] for x in lines], device=Device("CPU"), shape=None)
+    assert (silent["at_once"], silent["queue"], silent["to_first_token"]) == (None, None, None)

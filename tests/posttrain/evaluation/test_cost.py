@@ -33,7 +33,7 @@ def test_the_block():
     found = block(ITEMS, device=Device("NVIDIA H100 80GB HBM3", 2), shape=SHAPE, model="m")
     assert found["model"] == "m"
     assert found["chains"] == 4
-    assert found["tokens"] == {"prompt": 60, "cached": 16, "output": 1000, "total": 1060}
+    assert found["tokens"] == {"prompt": 60, "cached": 16, "cached_share": 16 / 60, "output": 1000, "total": 1060}
     assert found["output"] == {"mean": 250, "median": 250, "p95": pytest.approx(385), "max": 400}
     assert found["truncated"] == 0.25
     assert found["seconds"] == {"generating": 2.0, "grading": 1.0, "total": 3.0}
