@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.timing import Timer
 from posttrain.trainers.tokens import Heard
-from rollouts.records import Ask, Completion, Engine, Rollout, Row, Sampling, Session, StaleRollout, Strategy
+from rollouts.records import (
+    Ask,
+    Completion,
+    Engine,
+    Progress,
+    Rollout,
+    Row,
+    Sampling,
+    Session,
+    StaleRollout,
+    Strategy,
+)
 
 RESERVED = frozenset({"prompt_ids", "completion_ids", "logprobs", "env_mask", "logprob_token_ids"})
+
+
+def progress(trainer: Any) -> Progress:
+    """Where a TRL trainer is, in rollout iterations.
+
+    With u = steps_per_generation x num_iterations / gradient_accumulation_steps optimiser steps on one generation batch,
+    s = global_step // u + 1 and S = ceil(max_steps / u). Where u is no whole number, the micro-steps that TRL counts tell
+    apart the batches that are generated within one optimiser step.
+    """
+    args = trainer.args
+    micro = args.steps_per_generation * trainer.num_iterations
+    u = Fraction(micro, args.gradient_accumulation_steps)
+    steps = math.ceil(trainer.state.max_steps / u)
+    done = trainer.state.global_step // u if u.denominator == 1 else trainer._step // micro
+    return Progress(min(int(done) + 1, steps), steps)
+
+
+def _group(trainer: Any) -> int:
+    return trainer.num_generations if trainer.model.training else trainer.num_generations_eval
 
 
 @dataclass
@@ -62,7 +94,16 @@ class Bridge:
         asks = self._asks(prompts, trainer)
         training = trainer.model.training
         heard = Heard(self.engine)
-        session = Session(heard, self.tokenizer, self.sampling, self.run_seed, template_kwargs=self.template_kwargs)
+        session = Session(
+            heard,
+            self.tokenizer,
+            self.sampling,
+            self.run_seed,
+            template_kwargs=self.template_kwargs,
+            progress=progress(trainer) if training else None,
+            group=_group(trainer),
+            training=training,
+        )
         with self.follower.serving(trainer) as version:
             if self.asked is not None and training:
                 self.asked(len(asks))
@@ -85,7 +126,7 @@ class Bridge:
         return replace(rollout, completion_ids=[eos], logprobs=[0.0], mask=[0])
 
     def _asks(self, prompts: Sequence[Any], trainer: Any) -> list[Ask]:
-        group = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+        group = _group(trainer)
         # A group may be spread over processes, which hold consecutive parts of the global batch.
         offset = trainer.accelerator.process_index * len(prompts)
         return [

@@ -18,6 +18,7 @@ import torch
 
 from posttrain.trainers import groups
 from posttrain.trainers.bridge import Bridge
+from posttrain.trainers.extras import bounded
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.invariants import Invariants
 from posttrain.trainers.log import connect
@@ -153,6 +154,8 @@ class Online(Resumable):
                     "prompt_tokens": len(rollout.prompt_ids),
                     "completion_tokens": len(rollout.completion_ids) if any(rollout.mask) else 0,
                     "faults": faults,
+                    **_told("info", rollout.info),
+                    **_told("extras", self.scorer.extras[i]),
                     **(_tokens(rollout) if self.parts.recipe.rollouts.keep_tokens else {}),
                 }
             )
@@ -201,6 +204,11 @@ def bridge_of(parts: Parts) -> Bridge:
 
 def _tokens(rollout: Any) -> dict[str, Any]:
     return {name: list(getattr(rollout, name)) for name in ("prompt_ids", "completion_ids", "logprobs", "mask")}
+
+
+def _told(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Under `name`, if there is anything."""
+    return {name: {str(k): bounded(v) for k, v in values.items()}} if values else {}
 
 
 def _finite(value: float) -> float | None:

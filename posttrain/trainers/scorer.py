@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from posttrain.errors import Alarm
 from posttrain.recipe.schema import Reward
 from posttrain.rundir import RunDir, append_line
+from posttrain.trainers.extras import bounded
 from posttrain.trainers.timing import Timer
 from rewards.runtime import Fault, Guard
 
@@ -47,6 +48,8 @@ class Scorer:
         self.scores: list[dict[str, float | None]] = []
         """Of the last batch of this process: for each row, reward name -> number before weights (None: not judged)."""
         self.faults: list[list[str]] = []
+        self.extras: list[dict[str, Any]] = []
+        """What rewards told `log_extra` about each row of that batch, JSON-able and bounded."""
         self.left_out: Callable[[], Sequence[bool]] | None = None
         """Says which rows of the batch count as not judged, whatever their scores are (truncated ones, say)."""
         self._batch: Any = None
@@ -81,10 +84,12 @@ class Scorer:
         per_row = {k: v for k, v in columns.items() if k not in FROM_TRL}
         self.scores = [{} for _ in prompts]
         self.faults = [[] for _ in prompts]
+        self.extras = [{} for _ in prompts]
         found: dict[str, list[Fault]] = {}
         with self.timer("rewards"):
             for judged in self.judged:
-                scored = judged.guard.score(prompts, completions, completion_ids, per_row, extras)
+                told = {**extras, "log_extra": self._noting(judged.name, extras.get("log_extra"))}
+                scored = judged.guard.score(prompts, completions, completion_ids, per_row, told)
                 for row, value in zip(self.scores, scored.values, strict=True):
                     row[judged.name] = value
                 for fault in scored.faults:
@@ -94,6 +99,20 @@ class Scorer:
                 found[judged.name] = scored.faults
             step = int(getattr(columns.get("trainer_state"), "global_step", 0))
             self._settle(found, len(prompts), step, columns.get("log_metric"))
+
+    def _noting(self, reward: str, onwards: Callable[..., None] | None) -> Callable[[str, list[Any]], None]:
+        """`log_extra` that also keeps what it is told; a name that another reward has used is told apart by the reward's."""
+        others = {name for row in self.extras for name in row}
+
+        def note(name: str, values: list[Any]) -> None:
+            key = f"{reward}/{name}" if name in others else name
+            for row, value in zip(self.extras, values, strict=False):
+                if value is not None:
+                    row[key] = bounded(value)
+            if onwards is not None:
+                onwards(name, values)
+
+        return note
 
     def _settle(self, found: dict[str, list[Fault]], rows: int, step: int, log_metric: Any) -> None:
         """All processes see all faults, so that all stop or all go on.

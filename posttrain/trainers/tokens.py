@@ -41,18 +41,19 @@ class Heard:
 
 
 def untrue(rollout: Rollout, sampled: dict[tuple[int, ...], list[Completion]]) -> str | None:
-    """What is wrong with a rollout: every token under mask 1 must have been sampled after exactly the tokens before it,
-    and carry the sampler's own log-prob. A strategy may cut a completion short (and ask on from there), and write tokens of
+    """What is wrong with a rollout: every token under mask 1 must have been sampled after exactly the tokens before it
+    (`Rollout.seen_ids` where the engine was shown another prompt), and carry the sampler's own log-prob. A strategy may cut a completion short (and ask on from there), and write tokens of
     its own under mask 0.
     """
     ids, mask, values = rollout.completion_ids, rollout.mask, rollout.logprobs
     if not ids or not len(ids) == len(mask) == len(values):
         return f"it has {len(ids)} tokens, {len(mask)} mask entries and {len(values)} log-probs"
-    for made in sampled.get(tuple(rollout.prompt_ids), ()):
+    asked = rollout.asked_ids
+    for made in sampled.get(tuple(asked), ()):
         if made.ids == ids and made.logprobs == values and 0 not in mask:
             return None
     end = len(ids)
-    asked_at = {len(prompt) - len(rollout.prompt_ids) for prompt in sampled}
+    asked_at = {len(prompt) - len(asked) for prompt in sampled}
     reached, furthest, todo = set(), 0, [0]
     while todo:
         at = todo.pop()
@@ -65,7 +66,7 @@ def untrue(rollout: Rollout, sampled: dict[tuple[int, ...], list[Completion]]) -
         reached.add(at)
         furthest = max(furthest, at)
         stop = next((i for i in range(at, end) if not mask[i]), end)
-        for made in sampled.get((*rollout.prompt_ids, *ids[:at]), ()):
+        for made in sampled.get((*asked, *ids[:at]), ()):
             size = 0
             while size < min(len(made.ids), stop - at) and (made.ids[size], made.logprobs[size]) == (
                 ids[at + size],

@@ -32,7 +32,10 @@ def dialogues(draw):
             tool = draw(st.lists(st.integers(0, 3), max_size=2))
             ids, values = [*ids, *made[:kept], *tool], [*values, *logprobs[:kept], *[0.0] * len(tool)]
             mask = [*mask, *[1] * kept, *[0] * len(tool)]
-        rollouts.append(Rollout(f"row-{n}", 0, 0, prompt, ids, values, mask, "stop"))
+        # Perhaps the engine was shown another prompt than the one that is trained on.
+        own = draw(st.none() | st.lists(st.integers(0, 1), min_size=1, max_size=2))
+        seen = {} if own is None else {"seen_ids": prompt}
+        rollouts.append(Rollout(f"row-{n}", 0, 0, own or prompt, ids, values, mask, "stop", **seen))
     return rollouts, sampled
 
 
@@ -49,7 +52,8 @@ def explained(rollout, sampled, at=0):
         return True
     if not rollout.mask[at]:
         return explained(rollout, sampled, at + 1)
-    before = (*rollout.prompt_ids, *rollout.completion_ids[:at])
+    shown = rollout.prompt_ids if rollout.seen_ids is None else rollout.seen_ids
+    before = (*shown, *rollout.completion_ids[:at])
     for made in sampled.get(before, []):
         for size in range(1, len(made.ids) + 1):
             end = at + size

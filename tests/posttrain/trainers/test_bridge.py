@@ -35,11 +35,12 @@ class Echo:
     def close(self): ...
 
 
-def trainer(rank: int = 0, step: int = 0, group: int = 4):
+def trainer(rank=0, step=0, group=4, *, max_steps=10, per=1, accumulation=1, iterations=1, micro=0, training=True):
     accelerator = SimpleNamespace(process_index=rank, is_main_process=rank == 0, wait_for_everyone=lambda: None)
     return SimpleNamespace(
-        model=SimpleNamespace(training=True), num_generations=group, num_generations_eval=group,
-        state=SimpleNamespace(global_step=step), accelerator=accelerator,
+        model=SimpleNamespace(training=training), num_generations=group, num_generations_eval=group,
+        state=SimpleNamespace(global_step=step, max_steps=max_steps), accelerator=accelerator, num_iterations=iterations,
+        args=SimpleNamespace(steps_per_generation=per, gradient_accumulation_steps=accumulation), _step=micro,
     )  # fmt: skip
 
 
@@ -125,3 +126,51 @@ def test_a_strategy_that_loses_a_rollout_is_named(bridge):
 
     with pytest.raises(ValueError, match="1 rollouts for 2 asks"):
         ask(bridge(Echo(), Forgetful()), rows("a", "a"), trainer(group=2))
+
+
+class Notebook:
+    """A strategy that keeps the sessions it is given."""
+
+    def __init__(self):
+        self.sessions = []
+
+    def run(self, asks, session):
+        self.sessions.append(session)
+        return SingleTurn().run(asks, session)
+
+
+@pytest.mark.parametrize(
+    ("settings", "at"),
+    [
+        # one update a batch
+        ({"per": 4, "accumulation": 4, "max_steps": 350}, {0: (1, 350), 1: (2, 350), 349: (350, 350)}),
+        # two updates a batch, and an odd number of steps: the last batch is used once
+        ({"per": 8, "accumulation": 4, "max_steps": 7}, {0: (1, 4), 2: (2, 4), 4: (3, 4), 6: (4, 4)}),
+        # one batch, three passes over it, of two updates each
+        ({"per": 2, "iterations": 3, "max_steps": 12}, {0: (1, 2), 6: (2, 2)}),
+    ],
+)
+def test_progress_is_counted_in_generation_batches(bridge, settings, at):
+    book = Notebook()
+    b = bridge(Echo(), book)
+    for step in at:
+        ask(b, rows("a", "a"), trainer(step=step, group=2, **settings))
+    assert [(s.progress.step, s.progress.steps) for s in book.sessions] == list(at.values())
+    assert all(s.training and s.group == 2 for s in book.sessions)
+
+
+def test_several_generation_batches_in_one_step_are_told_apart(bridge):
+    book = Notebook()
+    b = bridge(Echo(), book)
+    for micro in range(4):
+        at = trainer(step=micro // 2, per=1, accumulation=2, max_steps=2, micro=micro, group=2)
+        ask(b, rows("a", "a"), at)
+    assert [s.progress.step for s in book.sessions] == [1, 2, 3, 4]
+    assert {s.progress.steps for s in book.sessions} == {4}
+
+
+def test_there_is_no_progress_where_nothing_is_trained(bridge):
+    book = Notebook()
+    b = bridge(Echo(), book)
+    ask(b, rows("a", "a"), trainer(group=2, training=False))
+    assert (book.sessions[0].progress, book.sessions[0].training) == (None, False)
