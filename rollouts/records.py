@@ -225,7 +225,7 @@ class Strategy(Protocol):
     """How samples of a row come about: one turn, a dialogue, a tree, ...
 
     A class whose samples are drawn under prompts that the loss does not have (`Rollout.seen_ids`) says so with
-    `shows_more: ClassVar[bool] = True`.
+    `shows_more = True`.
     """
 
     def run(self, asks: Sequence[Ask], session: Session) -> list[Rollout]:
