@@ -97,8 +97,13 @@ def finished(folder: Path, digest: str, known: Pool, rule: Rule, samples: int, o
             and told["of"] == of
             and told["rule"] == {"items": rule.items, "batch": rule.batch, "se": rule.se}
         )
-        have = {(line["item_id"], line["sample"]) for line in found.samples() if line.get("settings") == digest}
-        wanted = {(step["item"], j) for step in told["trace"] for j in range(samples)}
+        have = {
+            (line["item_id"], line["sample"]): line["gold"]
+            for line in found.samples()
+            if line.get("settings") == digest
+        }
+        golds = {problem.item_id: problem.gold for problem in known.problems}
+        whole = all(have[step["item"], j] == golds[step["item"]] for step in told["trace"] for j in range(samples))
     except (Mistake, KeyError, TypeError):
         return None
-    return found if same and wanted <= have else None
+    return found if same and whole else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from posttrain import terminal
 from posttrain.evaluation.results import Result
+from posttrain.evaluation.tables import cost_lines
 
 
 def print_adaptive(result: Result) -> None:
@@ -34,8 +35,12 @@ def print_adaptive(result: Result) -> None:
     )
     table.add_row("truncated", f"{result.truncated:.1%}")
     table.add_row("no answer", f"{result.no_answer:.1%}")
-    table.add_row("tokens", f"{result.tokens:,}")
-    table.add_row("seconds", f"{result.seconds:.1f}")
+    for name, text in cost_lines(result):
+        table.add_row(name, plain(text))
+    if whole := result.cost.get("of_full"):
+        table.add_row(
+            "of a full one", f"{whole['share']:.0%} of about {whole['total']:,} tokens for all {whole['items']} items"
+        )
     table.add_row("bank", plain(f"{found['bank']['file']} ({found['bank']['digest']})"))
     table.add_row("written to", plain(str(result.directory)))
     console = Console()

@@ -16,26 +16,6 @@ ROOT = Path(__file__).resolve().parents[3]
 ENGINES = Path(__file__).parent / "counting.py"
 
 
-@pytest.fixture(scope="module")
-def long(tmp_path_factory) -> str:
-    """The tiny model with room for real questions: its tokens are bytes."""
-    import torch
-    from transformers import Qwen2ForCausalLM
-
-    from posttrain.miniature import models, tokenizer
-
-    folder = tmp_path_factory.mktemp("long")
-    made = tokenizer.build()
-    made.model_max_length = 4096
-    config = models.config(made, hidden_size=64, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
-    config.max_position_embeddings = 4096
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Qwen2ForCausalLM(config)
-    models.save(model, made, folder)
-    return str(folder)
-
-
 def start(words: list[str], asked: Path, pause: float) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "posttrain.cli", "evaluate", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

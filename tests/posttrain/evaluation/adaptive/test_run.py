@@ -250,3 +250,43 @@ def test_from_evaluations_to_a_bank_to_an_adaptive_evaluation(scripted, tokenize
     for result, limit in zip(found, (20, 40, 60), strict=True):
         assert result.accuracy["value"] == pytest.approx(full(f"judged{limit}", limit).accuracy["value"], abs=0.06)
         assert not any("another" in note for note in result.notes)
+
+
+def test_what_it_cost_and_what_all_items_would_have(scripted, tokenizer, bank, tmp_path, capsys):
+    """Right answers are much longer than wrong ones here: how many are right decides what the whole bank takes."""
+
+    def say(prompt, seed):
+        said = knows_small_numbers(prompt, seed)
+        return said if said.endswith("{1}.") else "word " * 10 + said
+
+    engine = scripted(say)
+    result = run(engine, tokenizer, bank, tmp_path / "out", samples=2, show=True)
+    samples = lines(tmp_path / "out")
+    cost, whole = result.cost, result.cost["of_full"]
+    assert cost["chains"] == len(samples) == 40
+    assert cost["tokens"]["output"] == sum(s["completion_tokens"] for s in samples)
+    assert cost["tokens"]["prompt"] == sum(s["prompt_tokens"] for s in samples)
+    assert cost["per_item"]["tokens"] == cost["tokens"]["output"] / 20
+    assert set(cost["per_correct"].values()) == {None}, "half of the chosen items are right, whatever the model"
+    full = evaluate(TOY, scripted(say), tokenizer, out_dir=tmp_path / "full", model_name="toy-model", samples=2,
+                    sampling=WARM, progress=False).cost["tokens"]  # fmt: skip
+    assert whole["items"] == 80
+    right, wrong = (np.mean([s["completion_tokens"] for s in samples if s["score"] == score]) for score in (1, 0))
+    value, low, high = (
+        160 * (p * right + (1 - p) * wrong) for p in (result.accuracy[k] for k in ("value", "low", "high"))
+    )
+    assert whole["output"] == pytest.approx(value, rel=0.01), "right and wrong answers are of one length each here"
+    assert low < full["output"] < high
+    assert whole["total"] - whole["output"] == pytest.approx(full["prompt"], rel=0.02)
+    assert whole["share"] == pytest.approx(cost["tokens"]["total"] / whole["total"], rel=1e-3)
+    assert f"{whole['share']:.0%} of about {whole['total']:,} tokens" in " ".join(capsys.readouterr().out.split())
+
+
+def test_all_items_asked_are_all_of_the_cost(scripted, tokenizer, bank, tmp_path):
+    cost = run(scripted(knows_small_numbers), tokenizer, bank, tmp_path / "out", rule=Rule(80, 40)).cost
+    assert cost["of_full"] == {
+        "items": 80,
+        "output": cost["tokens"]["output"],
+        "total": cost["tokens"]["total"],
+        "share": 1.0,
+    }
