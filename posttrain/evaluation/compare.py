@@ -18,7 +18,6 @@ from posttrain.evaluation.statistics.paired import UNCLEAR, paired, verdict
 from posttrain.evaluation.statistics.power import smallest_difference
 from posttrain.evaluation.statistics.seeds import arms
 
-
 MUCH = 0.03
 """Share of truncated samples above which it is said."""
 

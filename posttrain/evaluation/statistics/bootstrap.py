@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from posttrain.evaluation.statistics.estimates import CONFIDENCE, Estimate
+from posttrain.evaluation.statistics.estimates import CONFIDENCE, Estimate, numbered
 
 RESAMPLES = 2000
 Statistic = Callable[[NDArray[np.float64]], float]
@@ -56,9 +56,7 @@ def bootstrap(
         raise ValueError(f"method: percentile or bca, not {method}")
     if inner and x.ndim == 1:
         raise ValueError("inner: a problem with one value has no samples to draw again")
-    labels = np.arange(len(x)) if clusters is None else np.unique([str(c) for c in clusters], return_inverse=True)[1]
-    if len(labels) != len(x):
-        raise ValueError("clusters: one name a problem")
+    labels = numbered(clusters, len(x))
     groups = [np.flatnonzero(labels == g) for g in range(labels.max() + 1)]
     seen = _number(statistic(x))
     unit = "problems" if len(groups) == len(x) else "clusters"

@@ -44,14 +44,29 @@ def standard_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None
     this is the sample variance over n. nan for fewer than two clusters.
     """
     x = np.asarray(values, dtype=float)
-    labels = (
-        np.unique([str(c) for c in clusters], return_inverse=True)[1] if clusters is not None else np.arange(x.size)
-    )
-    sums = np.bincount(labels, weights=x - x.mean()) if x.size else np.zeros(0)
+    sums = cluster_sums(x - x.mean(), clusters) if x.size else np.zeros(0)
     m = sums.size
     if m < 2:
         return math.nan, m
     return math.sqrt(m / (m - 1) * float(sums @ sums)) / x.size, m
+
+
+def numbered(clusters: Sequence[Hashable] | None, n: int) -> NDArray[np.intp]:
+    """The cluster of each of n problems as a number, 0 to m - 1; without clusters each problem is one.
+
+    Raises:
+        ValueError: not one name a problem.
+    """
+    if clusters is None:
+        return np.arange(n)
+    if len(clusters) != n:
+        raise ValueError("clusters: one name a problem")
+    return np.unique([str(name) for name in clusters], return_inverse=True)[1]
+
+
+def cluster_sums(values: NDArray[np.float64], clusters: Sequence[Hashable] | None) -> NDArray[np.float64]:
+    """The sum of the values of each cluster."""
+    return np.bincount(numbered(clusters, values.size), weights=values)
 
 
 def wilson(share: float, trials: float, quantile: float) -> tuple[float, float]:

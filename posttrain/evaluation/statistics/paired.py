@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from posttrain.evaluation.statistics.estimates import CONFIDENCE, standard_error, wilson
+from posttrain.evaluation.statistics.estimates import CONFIDENCE, cluster_sums, standard_error, wilson
 from posttrain.evaluation.statistics.power import smallest_difference
 
 FEW = 100
@@ -114,7 +114,7 @@ def paired(
     elif m == len(items) and single:
         p, test = mcnemar(better, worse), "McNemar, exact"
     elif m < FEW or se == 0:
-        sums = _sums(d, names)
+        sums = cluster_sums(d, names)
         p = sign_flip(sums)
         exact = int(np.count_nonzero(sums)) <= FLIPS
         test = "sign flips, all" if exact else f"sign flips, {DRAWS} random"
@@ -141,9 +141,3 @@ def paired(
         "verdict": verdict(p, low, high),
         "k": k,
     }
-
-
-def _sums(values: np.ndarray, names: Sequence[Hashable]) -> np.ndarray:
-    """Sum of the values of each cluster."""
-    labels = np.unique([str(n) for n in names], return_inverse=True)[1]
-    return np.bincount(labels, weights=values)

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from posttrain.evaluation.statistics.estimates import CONFIDENCE, Estimate, estimate
+from posttrain.evaluation.statistics.intervals import clopper_pearson
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,15 @@ class Until:
 
         tail = (1 - confidence) / 2
         s, n = self.successes, self.samples
-        low = float(stats.beta.ppf(tail, s, n - s + 1)) if s else 0.0
         if self.capped:
-            return low, float(stats.beta.ppf(1 - tail, s + 1, n - s))
+            return clopper_pearson(s, n, confidence)
+        low = float(stats.beta.ppf(tail, s, n - s + 1))
         return low, float(stats.beta.ppf(1 - tail, s, n - s)) if n > s else 1.0
 
 
 def at_most(successes: int, samples: int, confidence: float = CONFIDENCE) -> float:
     """One-sided upper bound for the chance, `successes` of a fixed number of samples: about 3/samples for none."""
-    from scipy import stats
-
-    return float(stats.beta.ppf(confidence, successes + 1, samples - successes)) if successes < samples else 1.0
+    return clopper_pearson(successes, samples, 2 * confidence - 1)[1]
 
 
 def pass_until(problems: Sequence[Until], clusters: Sequence[Hashable] | None = None) -> Estimate:
