@@ -50,6 +50,23 @@ def test_sign_flips_against_scipy():
     assert sign_flip(d) == pytest.approx(found.pvalue, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "quarters", [[4] * 14 + [-4] * 8, [4] * 30 + [-4] * 17, [1, 1, 2, 3, -1, -2] * 7, [1, -1] * 12]
+)
+def test_random_sign_flips_against_the_exact_law(quarters):
+    """All 2^n patterns of more than 16 differences, by convolving the laws of single ones (in quarters)."""
+    law = {0: 1.0}
+    for size in map(abs, quarters):
+        halves: dict[int, float] = {}
+        for total, chance in law.items():
+            for turned in (total - size, total + size):
+                halves[turned] = halves.get(turned, 0.0) + chance / 2
+        law = halves
+    exact = sum(chance for total, chance in law.items() if abs(total) >= abs(sum(quarters)))
+    found = sign_flip(np.array(quarters) / 4)
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 100_000) + 1e-4)
+
+
 def test_many_problems_get_the_paired_t_test():
     generator = np.random.default_rng(4)
     p = generator.beta(0.5, 0.5, 300)
