@@ -68,8 +68,15 @@ def _table(rows: list[dict[str, Any]], where: str) -> Dataset:
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
+    # Arrow would give every call the arguments of all others, as nulls: such columns are kept as JSON.
+    free = [name for name, values in columns.items() if any(map(_calls_tools, values))]
     try:
-        return Dataset.from_dict(columns)
+        if not free:
+            return Dataset.from_dict(columns)
+        from datasets import Features, Json, List
+
+        known = Dataset.from_dict({name: values for name, values in columns.items() if name not in free}).features
+        return Dataset.from_dict(columns, features=Features({n: known.get(n, List(Json())) for n in names}))
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         for name, values in columns.items():
             kinds: dict[str, int] = {}
@@ -81,3 +88,9 @@ def _table(rows: list[dict[str, Any]], where: str) -> Dataset:
                 raise Mistake(f'{where}: column "{name}" holds different kinds of values: {told}') from error
         text = " ".join(str(error).split())[:240]
         raise Mistake(f"{where}: the rows do not make a table: {text}") from error
+
+
+def _calls_tools(value: Any) -> bool:
+    """True for messages with calls of tools, and for definitions of tools."""
+    entries = value if isinstance(value, list) else []
+    return any(isinstance(one, dict) and ("tool_calls" in one or one.get("type") == "function") for one in entries)

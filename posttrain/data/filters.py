@@ -29,7 +29,10 @@ def fit(
     """
     arguments = dict(template_args or {})
     kept, dropped, cut = [], 0, 0
-    lengths = [_length(tokenizer, row["prompt"], arguments, number, where) for number, row in enumerate(rows, 1)]
+    lengths = [
+        _length(tokenizer, row["prompt"], arguments | with_tools(row), number, where)
+        for number, row in enumerate(rows, 1)
+    ]
     long = [(length, number) for number, length in enumerate(lengths, 1) if length > most]
     if long and overlong == "error":
         length, number = max(long)
@@ -44,13 +47,20 @@ def fit(
             dropped += 1
         else:
             cut += 1
-            kept.append({**row, "prompt": _tail(tokenizer, row["prompt"], most, arguments, number, where)})
+            kept.append(
+                {**row, "prompt": _tail(tokenizer, row["prompt"], most, arguments | with_tools(row), number, where)}
+            )
     if not kept:
         raise Mistake(
             f"{where}.overlong: all {len(rows)} prompts are longer than {most} tokens (the shortest has "
             f"{min(lengths)}), so dropping them leaves none"
         )
     return kept, {"dropped": dropped, "cut": cut}
+
+
+def with_tools(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a chat template is told of a row besides its turns: its definitions of tools, if it has some."""
+    return {"tools": row["tools"]} if row.get("tools") else {}
 
 
 def _length(tokenizer: Any, prompt: Prompt, arguments: dict[str, Any], number: int, where: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from posttrain.data.filters import with_tools
 from posttrain.findings import Finding, bad, good, idle
 from posttrain.preflight.scene import Scene, spread
 from rollouts.prompts import encode
@@ -48,7 +49,7 @@ def answers_are_clean(scene: Scene) -> Finding:
         trained = [k for k, label in enumerate(row["labels"]) if label != -100]
         if not trained:
             return bad(f"{who}: no token is trained on", "raise model.max_length, or check the completion column")
-        asked = encode(scene.tokenizer, row["prompt"], **scene.template_args)
+        asked = encode(scene.tokenizer, row["prompt"], **(dict(scene.template_args) | with_tools(row)))
         # assistant_only_loss may begin later than the prompt ends
         before = row["input_ids"][: trained[0]] if trained[0] < len(asked) else row["input_ids"][: len(asked)]
         if (said := _moved(scene, asked, before)) is not None:

@@ -8,6 +8,7 @@ models know, so that every template shows them.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +32,11 @@ class Chat:
     """For each message, the first step that it was made of (from 0)."""
 
 
-def definitions(trajectory: Trajectory) -> list[dict[str, Any]]:
-    """The row's own tools, and those that run its code."""
+def definitions(trajectory: Trajectory, tools: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The row's own tools, those of its source (where the row does not define one of that name), and those that run its code."""
     out = list(trajectory.tools or [])
+    own = {tool.get("function", {}).get("name") for tool in out}
+    out += [tool for tool in tools if tool["function"]["name"] not in own]
     known = {tool.get("function", {}).get("name") for tool in out}
     used = dict.fromkeys(code_call(step)[0] for step in trajectory.content if isinstance(step, CodeAction))
     for name in used:
@@ -45,8 +48,8 @@ def definitions(trajectory: Trajectory) -> list[dict[str, Any]]:
     return out
 
 
-def write(trajectory: Trajectory) -> Chat:
-    """The chat, in `native` style."""
+def write(trajectory: Trajectory, tools: Sequence[dict[str, Any]] = ()) -> Chat:
+    """The chat, in `native` style. `tools`: definitions that hold for its source."""
     messages: list[dict[str, Any]] = []
     train: list[int] = []
     owner: list[int] = []
@@ -94,7 +97,7 @@ def write(trajectory: Trajectory) -> Chat:
             train.append(0 if _context(step) else trained)
             owner.append(number)
         before = step
-    return Chat(messages, train, definitions(trajectory), owner)
+    return Chat(messages, train, definitions(trajectory, tools), owner)
 
 
 def _context(step: Any) -> bool:

@@ -73,6 +73,8 @@ def read_documents(places: Sequence[str | Path]) -> Found:
             left_out.append((name, why))
             continue
         text = _text(file)
+        if "\0" in text:
+            raise Mistake(f"{file}: is no text (it holds NUL characters); leave it out, or turn it into text first")
         if not text.strip():
             left_out.append((name, "empty"))
             continue

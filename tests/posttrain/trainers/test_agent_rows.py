@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from posttrain.data import load_rows
+from posttrain.errors import Mistake
 from posttrain.recipe.schema import Source
 from posttrain.rundir import read_lines
 from posttrain.trainers.dpo import DPO
@@ -53,3 +56,39 @@ def test_dpo_trains_on_them(parts, tmp_path):
     DPO.build(built).train()
     train = [m for m in read_lines(built.run.metrics) if m["phase"] == "train"]
     assert [m["step"] for m in train] == [1, 2]
+
+
+def trained_text(built, row):
+    """What is trained on, by runs of tokens."""
+    runs, inside = [], False
+    for i, label in zip(row["input_ids"], row["labels"], strict=True):
+        if label != -100:
+            if not inside:
+                runs.append([])
+            runs[-1].append(i)
+        inside = label != -100
+    return [built.tokenizer.decode(run) for run in runs]
+
+
+def test_a_whole_trajectory_trains_on_what_the_agent_wrote_alone(parts, tmp_path):
+    path = written(tmp_path / "std.jsonl", [row(f"r{i}", found=f"f{i}", said=f"done {i}") for i in range(4)])
+    arguments = {"max_steps": 1, "per_device_train_batch_size": 2, "assistant_only_loss": True}
+    built = parts(rewards=[], algorithm="sft", args=arguments)
+    with_ = {"path": path, "rows": "trajectory"}
+    built.train, counts = load_rows(Source.model_validate({"use": "posttrain.data.agents:sft", "with": with_}))
+    assert counts["kept"] == 4
+    trainer = SFT.build(built)
+    trainer.train()
+    call, last = trained_text(built, trainer.train_dataset[1])
+    assert call.startswith("Look.\n<tool_call>")
+    assert "f1" not in call
+    assert last == "done 1<|end|>"
+
+
+def test_without_it_the_row_is_refused(parts, tmp_path):
+    path = written(tmp_path / "std.jsonl", [row("r0")])
+    built = parts(rewards=[], algorithm="sft", args={"max_steps": 1})
+    with_ = {"path": path, "rows": "trajectory"}
+    built.train, _ = load_rows(Source.model_validate({"use": "posttrain.data.agents:sft", "with": with_}))
+    with pytest.raises(Mistake, match=r"row 1 \(std:r0#all\) holds a user turn, .*assistant_only_loss: true"):
+        SFT.build(built)

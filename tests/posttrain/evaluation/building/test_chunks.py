@@ -82,6 +82,15 @@ def test_a_real_tokenizer_of_bytes(tokenizer, text, length, data):
     holds(text, tokenizer_spans(tokenizer), length, data.draw(st.integers(0, length - 1)))
 
 
+@given(texts)
+def test_words_are_those_of_split(text):
+    places = word_spans(text)
+    assert [text[s:e] for s, e in places] == text.split()
+    assert places[1:] == list(places)[1:]
+    with pytest.raises(IndexError):
+        places[len(places)]
+
+
 def test_a_slow_tokenizer_is_told():
     with pytest.raises(Mistake, match="fast tokenizer"):
         tokenizer_spans(object())

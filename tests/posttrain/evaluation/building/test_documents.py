@@ -47,6 +47,7 @@ def test_two_folders_may_hold_the_same_name(tmp_path):
         ("page.html", b"<p>", "turn it into text first (pandoc"),
         ("odd.xyz", b"x", "turn it into text first (give .txt"),
         ("latin.txt", b"caf\xe9", "not UTF-8"),
+        ("image.txt", b"a\0b", "is no text (it holds NUL"),
         ("blank.txt", b"  ", "no documents with text"),
         (None, b"", "no such file or folder"),
     ],
