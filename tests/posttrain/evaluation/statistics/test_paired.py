@@ -14,6 +14,7 @@ from posttrain.evaluation.statistics.paired import (
     mcnemar,
     paired,
     sign_flip,
+    verdict,
 )
 
 
@@ -89,6 +90,20 @@ def test_single_samples_get_mcnemar():
     assert found["p"] == pytest.approx(stats.binomtest(20, 25, 0.5).pvalue)
     assert found["verdict"] == "better"
     assert paired(*sides(b, a))["verdict"] == "worse"
+
+
+def test_a_verdict_needs_both():
+    """p below 0.05 and an interval without 0, whichever of them was made by another method."""
+    assert verdict(0.04, 0.01, 0.2) == "better"
+    assert verdict(0.04, -0.2, -0.01) == "worse"
+    for nothing in ((0.04, -0.01, 0.2), (0.06, 0.01, 0.2), (0.04, 0.0, 0.2), (None, 0.01, 0.2), (0.01, None, None)):
+        assert verdict(*nothing) == "not distinguishable"
+    # five problems of thirty lost and none won: the t interval has no 0 in it, the exact test says 0.0625
+    lost = [[0.0]] * 9 + [[1.0]] * 21
+    found = paired(*sides([[1.0]] * 5 + lost[5:], lost))
+    assert found["high"] < 0
+    assert found["p"] == pytest.approx(2 / 2**5)
+    assert found["verdict"] == "not distinguishable"
 
 
 def test_verdicts_mirror():

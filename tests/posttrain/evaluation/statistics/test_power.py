@@ -36,6 +36,14 @@ def test_what_could_have_been_seen():
     assert problems_needed(detectable(198, 1 / 9, 1 / 6, 1 / 6, 4, 8), 1 / 9, 1 / 6, 1 / 6, 4, 8) in (198, 199)
 
 
+def test_what_could_have_been_seen_among_several_comparisons():
+    """Each has its part of the 5 %; several training runs have their own degrees of freedom."""
+    for tests, df in ((1, None), (3, None), (12, 4.5)):
+        t = stats.t.ppf([1 - 0.025 / tests, 0.8], 199 if df is None else df).sum()
+        assert smallest_difference(0.02, 200, 4, tests, df) == pytest.approx(0.02 * t)
+    assert smallest_difference(0.02, 7, 1, 12) is None, "2/2^8 is not below 0.05/12"
+
+
 def test_power_against_statsmodels():
     module = pytest.importorskip("statsmodels.stats.power", reason="statsmodels is not installed (dev extra)")
     for effect in (0.0, 0.1, 0.3):
