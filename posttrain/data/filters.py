@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,8 +60,15 @@ def fit(
 
 
 def with_tools(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a chat template is told of a row besides its turns: its definitions of tools, if it has some."""
-    return {"tools": row["tools"]} if row.get("tools") else {}
+    """What a chat template is told of a row besides its turns: its definitions of tools (a list, or that as JSON), if it has some."""
+    tools = row.get("tools")
+    if isinstance(tools, str):  # as TRL reads it
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError):
+            return {}
+    known = isinstance(tools, list) and tools and all(isinstance(one, Mapping) for one in tools)
+    return {"tools": tools} if known else {}
 
 
 def _length(tokenizer: Any, prompt: Prompt, arguments: dict[str, Any], number: int, where: str) -> int:

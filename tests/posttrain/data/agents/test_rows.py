@@ -100,6 +100,21 @@ def test_multipliers_of_the_paper():
         mix.capped({"a": 1, "b": 2}, 0.4)
 
 
+def test_the_papers_mix_adds_up_to_what_it_trained_on():
+    """Appendix C's multipliers on the sizes of its sets: 28.0 k rows without the web, 20.7 k of it; Orca is 83 % of all there is."""
+    coding = {"agentinstruct": 1900, "codefeedback": 66400, "codeact": 7100, "nebius": 13400, "openhands": 200, "orca": 1046100,
+              "swegym": 500, "swesmith": 5000}  # fmt: skip
+    web = {"gobrowse": 9500, "mind2web": 1000, "nnetnav_live": 5000, "nnetnav_wa": 4200, "synatra": 99900}
+    weights = {"agentinstruct": 2, "codefeedback": 0.1, "nebius": 0.2, "orca": 0.001, "swegym": 3, "synatra": 0.01}
+    for sizes, rows in ((coding, 28.0), (web, 20.7)):
+        drawn = mix.draw(sizes, weights, None, 0)
+        assert sum(map(len, drawn.values())) / 1000 == pytest.approx(rows, abs=0.05)
+    every = coding | web
+    assert every["orca"] / sum(every.values()) == pytest.approx(0.83, abs=0.005)
+    capped = mix.draw(every, {}, 0.25, 0)
+    assert max(map(len, capped.values())) <= 0.25 * sum(map(len, capped.values()))
+
+
 def test_faults_name_file_row_and_field(tmp_path):
     bad = row("b")
     bad["content"][3]["thoughts"] = "x"

@@ -46,6 +46,18 @@ def test_changed_figures_score_97_and_are_refused():
     assert found.reason in (gates.FIGURES, gates.ABSENT), "figures in another order"
 
 
+def test_another_name_in_a_sentence_of_the_text():
+    """A match of 85 and more, without a figure: the name that was changed is the answer."""
+    text = "Ann Lee became its first director in the spring, and stayed for a long time."
+    changed = "Bo Lee became its first director in the spring"
+    found = check(ask("Bo Lee", [changed], "Who was the first director of Mount Hale?"), of(text))
+    assert isinstance(found, Refused)
+    assert found.reason == gates.CHANGED
+    assert found.detail.startswith("bo: ")
+    slip = "Ann Lee became its frst director in the spring"
+    assert isinstance(check(ask("Ann Lee", [slip]), of(text)), Passed)
+
+
 def test_a_right_answer_in_other_words_stays():
     """The total would be under 85: the cut is not on it."""
     found = check(ask("It took builders almost a decade", [HALE]), of())

@@ -196,3 +196,23 @@ def test_wrong_options_are_one_line(folder, more, told, capsys):
     ]
     assert main([*command, *more]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_result_says_who_wrote_what(folder, scripted, tokenizer):
+    """A model that knows years alone: right where "a" asked for one, wrong where "b" asked for a name."""
+    from posttrain.evaluation import evaluate, find_benchmark
+    from posttrain.evaluation.results import Result
+
+    out = folder / "own.jsonl"
+    plan = Plan(kinds=(OPEN,), cross_document=1)
+    build([folder / "docs"], [Writer("a", WHEN, OLDER), Writer("b", WHEN, WHO)], out, plan)
+    engine = scripted(lambda prompt, seed: r"\boxed{2022}")
+    made = evaluate(find_benchmark(str(out)), engine, tokenizer, out_dir=folder / "e", model_name="m", progress=False)
+    assert made.accuracy["value"] == pytest.approx(1 / 3)
+    read = Result.read(folder / "e").parts
+    assert read["by_writer"]["a"]["value"] == 0.5
+    assert read["by_writer"]["b"] == {**read["by_writer"]["b"], "n": 1, "value": 0.0}
+    assert read["by_scope"]["cross_document"]["value"] == 0.0
+    assert read["by_scope"]["single_hop"]["value"] == 0.5
+    assert read["weighted"]["value"] == pytest.approx(2 / 4), "WHEN stands for two"
+    assert any("a, b: a model of one of their families" in note for note in made.notes)
