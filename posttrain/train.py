@@ -51,6 +51,10 @@ def _train(launch: Launch, loaded: Any, watch: Watch) -> None:
     from posttrain.evaluation.adaptive import entry
     from posttrain.recipe.check import check
     from posttrain.schedule import Schedule
+    from posttrain.trainers import TRAINERS, lean
+
+    if recipe.trainer.algorithm in TRAINERS:
+        lean.without_vllm()
     from posttrain.trainers.state import keeping
 
     kind = assemble.trainer_class(recipe)
