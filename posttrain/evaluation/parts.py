@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from posttrain.evaluation.benchmarks.base import Problem
-from posttrain.evaluation.statistics.estimates import CONFIDENCE, Estimate, estimate
+from posttrain.evaluation.statistics.estimates import CONFIDENCE, Estimate, cluster_sums, estimate
 
 
 def parts(problems: Sequence[Problem], scores: Sequence[float]) -> dict[str, Any]:
@@ -50,8 +50,7 @@ def weighted(
 
     x, w = np.asarray(values, dtype=float), np.asarray(weights, dtype=float)
     mean = min(1.0, max(0.0, float(w @ x / w.sum())))
-    labels = np.unique([str(c) for c in clusters], return_inverse=True)[1]
-    sums = np.bincount(labels, weights=w * (x - mean))
+    sums = cluster_sums(w * (x - mean), clusters)
     m = sums.size
     if m < 2:
         return Estimate(mean, None, None, None, "unknown: one cluster")

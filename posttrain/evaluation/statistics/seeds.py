@@ -32,11 +32,6 @@ class TwoWay:
     both: float
     """T_C, counted in each of the others."""
 
-    @property
-    def variance(self) -> float:
-        """T_A + T_B - T_C, never less than the larger of the first two."""
-        return max(self.seeds + self.problems - self.both, self.seeds, self.problems)
-
 
 def two_way(table: ArrayLike, clusters: Sequence[Hashable] | None = None) -> TwoWay:
     """The decomposition of R rows (seeds) by n columns (problems; means over samples).
