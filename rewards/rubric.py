@@ -1,0 +1,209 @@
+"""Rubrics as a reward: each answer's criteria are decided, by code or by a judge, and come to earned over positive points."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
+
+from rewards.completions import text_of
+from rewards.criteria import reading, running
+from rewards.criteria.item import Criterion, Verdict
+from rewards.criteria.scoring import OnError, Undecided, aggregate, score
+
+WINDOW = 1000
+"""Verdicts over which `at_most` counts."""
+PAUSE = 30.0
+"""Seconds after an alarm in which every call raises it again, so that rows that are asked again singly do not ask a dead judge."""
+READ = 20_000
+"""Rubrics kept as read, so that the answers of a group and the epochs of a run read each once."""
+
+
+class Rubric:
+    """A reward that scores each answer by its row's rubric: sum of the points met / sum of the positive points, not clipped.
+
+    Give it a place of its own among the rewards: where a second one gives a number, TRL counts this one's None as 0.
+
+    Args:
+        column: the data's column with the rubrics (see `rewards.criteria.reading.rubric`). A row that holds null there is not judged.
+        criteria: a rubric for every row instead, as a list or as the path of a YAML file.
+        on_error: what an answer with a criterion that nobody could decide gets: `mask_row` None, `drop_criterion` the score without
+            it, `raise` an error.
+        at_most: the alarm: more failed verdicts than this share of 1000, among the last 1000, raise.
+        floor: the least score; None = none (the paper's).
+        check_seconds: what one check by code may take.
+
+    Raises:
+        ValueError: a setting or the rubric under `criteria` is wrong; one line.
+    """
+
+    def __init__(
+        self,
+        column: str = "rubric",
+        criteria: str | list[dict[str, Any]] | None = None,
+        on_error: OnError = "mask_row",
+        at_most: float = 0.05,
+        floor: float | None = None,
+        check_seconds: float = running.SECONDS,
+    ):
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error should be one of {', '.join(get_args(OnError))}, not {on_error!r}")
+        if isinstance(at_most, bool) or not isinstance(at_most, (int, float)) or not 0 <= at_most <= 1:
+            raise ValueError(f"at_most should be a share from 0 to 1, not {at_most!r}")
+        if floor is not None and (not isinstance(floor, (int, float)) or not isfinite(floor)):
+            raise ValueError(f"floor should be a number, not {floor!r}")
+        if not isinstance(check_seconds, (int, float)) or not 0 < check_seconds < float("inf"):
+            raise ValueError(f"check_seconds should be a positive number, not {check_seconds!r}")
+        self.column = column
+        self.on_error: OnError = on_error
+        self.at_most = at_most
+        self.floor = floor
+        self.check_seconds = check_seconds
+        self._for_all: list[Criterion] | None = None
+        if isinstance(criteria, (str, Path)):
+            self._for_all = reading.yaml_file(criteria)
+        elif criteria is not None:
+            self._for_all = reading.rubric(criteria, "criteria")
+        if self._for_all is not None:
+            self._decidable(self._for_all, "criteria")
+        self._read: OrderedDict[str, list[Criterion]] = OrderedDict()
+        self._recent: deque[bool] = deque(maxlen=WINDOW)
+        self._alarm: tuple[float, str] | None = None
+
+    def check(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Read the rubrics of a data set's rows before anything is trained; how many criteria there are.
+
+        Raises:
+            ValueError: the first that cannot be used; one line with its row.
+        """
+        if self._for_all is not None:
+            return len(self._for_all)
+        found = 0
+        for number, row in enumerate(rows, 1):
+            name = f"row {row.get('row_id') or number}"
+            if self.column not in row:
+                raise ValueError(
+                    f'{name}: no column "{self.column}" with a rubric (it has {", ".join(row) or "none"})'
+                )
+            found += len(self._rubric(row[self.column], name) or ())
+        return found
+
+    async def __call__(
+        self,
+        completions: Sequence[Any],
+        prompts: Sequence[Any] | None = None,
+        log_extra: Callable[[str, list[Any]], None] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        """One score an answer; None = not judged.
+
+        Raises:
+            ValueError: no such column, a rubric that cannot be used, the alarm, or a failed criterion with `on_error: raise`.
+        """
+        if self._alarm is not None and time.monotonic() < self._alarm[0]:
+            raise ValueError(self._alarm[1])
+        texts = [text_of(completion) for completion in completions]
+        names = [f"row {name}" for name in columns.get("row_id") or range(1, len(texts) + 1)]
+        rubrics = self._rubrics(names, columns)
+        found = await self._decided(texts, rubrics)
+        scores: list[float | None] = []
+        for name, criteria, decided in zip(names, rubrics, found, strict=True):
+            try:
+                verdicts = [one["verdict"] for one in decided]
+                scores.append(None if criteria is None else score(criteria, verdicts, self.on_error, self.floor))
+            except Undecided as error:
+                why = next(one["why"] for one in decided if one["verdict"] is Verdict.FAILED)
+                raise ValueError(f"{name}: {error}: {why}") from error
+        self._tell(found, scores, rubrics, log_extra, log_metric)
+        self._watch(found)
+        return scores
+
+    async def _decided(
+        self, texts: Sequence[str], rubrics: Sequence[list[Criterion] | None]
+    ) -> list[list[dict[str, Any]]]:
+        """For each answer, what is told of each of its criteria."""
+        found: list[list[dict[str, Any]]] = [[_blank(c) for c in criteria or ()] for criteria in rubrics]
+        jobs = [
+            (text, [c.check for c in criteria or () if c.check]) for text, criteria in zip(texts, rubrics, strict=True)
+        ]
+        checked = await asyncio.to_thread(running.run, jobs, self.check_seconds)
+        for row, findings in zip(found, checked, strict=True):
+            for one, (verdict, why) in zip([r for r in row if r["by"] == "code"], findings, strict=True):
+                one.update(verdict=verdict, why=why)
+        return found
+
+    def _rubrics(self, names: Sequence[str], columns: Mapping[str, Any]) -> list[list[Criterion] | None]:
+        if self._for_all is not None:
+            return [self._for_all] * len(names)
+        values = columns.get(self.column)
+        if values is None:
+            have = ", ".join(sorted(k for k, v in columns.items() if isinstance(v, list))) or "none"
+            raise ValueError(f'the data has no column "{self.column}" with the rubrics (others: {have}); set column')
+        return [self._rubric(value, name) for name, value in zip(names, values, strict=True)]
+
+    def _rubric(self, value: Any, name: str) -> list[Criterion] | None:
+        if value is None:
+            return None
+        key = json.dumps(value, sort_keys=True, default=repr)
+        if (known := self._read.get(key)) is None:
+            known = reading.rubric(value, f'{name}, column "{self.column}"')
+            self._decidable(known, name)
+            self._read[key] = known
+            if len(self._read) > READ:
+                self._read.popitem(last=False)
+        return known
+
+    def _decidable(self, criteria: Sequence[Criterion], name: str) -> None:
+        for number, one in enumerate(criteria, 1):
+            if one.check is None:
+                raise ValueError(f"{name}: criterion {number} ({one.text[:60]!r}) has no check")
+
+    def _tell(
+        self,
+        found: Sequence[Sequence[dict[str, Any]]],
+        scores: Sequence[float | None],
+        rubrics: Sequence[list[Criterion] | None],
+        log_extra: Callable[[str, list[Any]], None] | None,
+        log_metric: Callable[[str, float], None] | None,
+    ) -> None:
+        if log_extra is not None:
+            rows = zip(found, scores, rubrics, strict=True)
+            log_extra("rubric", [None if r is None else {"criteria": list(f), "score": s} for f, s, r in rows])
+        every = [one["verdict"] for row in found for one in row]
+        if log_metric is not None and every:
+            log_metric("rubric/failed", every.count(Verdict.FAILED) / len(every))
+            if (mean := aggregate(scores)) is not None:
+                log_metric("rubric/clipped_mean", mean)
+
+    def _watch(self, found: Sequence[Sequence[dict[str, Any]]]) -> None:
+        every = [one for row in found for one in row]
+        self._recent.extend(one["verdict"] is Verdict.FAILED for one in every)
+        failed = sum(self._recent)
+        if failed <= self.at_most * WINDOW:
+            return
+        last = next((one["why"] for one in reversed(every) if one["verdict"] is Verdict.FAILED), "")
+        line = (
+            f"{failed} of the last {len(self._recent)} verdicts failed, at_most {self.at_most:g} allows "
+            f"{self.at_most * WINDOW:g} of {WINDOW}; last: {last}"
+        )
+        self._recent.clear()
+        self._alarm = (time.monotonic() + PAUSE, line)
+        raise ValueError(line)
+
+
+def _blank(criterion: Criterion) -> dict[str, Any]:
+    return {
+        "text": criterion.text,
+        "points": criterion.points,
+        "tags": list(criterion.tags),
+        "by": "judge" if criterion.check is None else "code",
+        "verdict": Verdict.FAILED,
+        "why": "",
+        "agreement": None,
+    }
