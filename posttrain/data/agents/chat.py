@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posttrain.data.agents.atif import code_call
+from posttrain.data.agents.atif_out import code_call
 from posttrain.data.agents.steps import Call, CodeAction, Observation, SystemMessage, Trajectory
 
 CODE_TOOLS = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from posttrain.data.agents.atif import code_call
+from posttrain.data.agents.atif_out import code_call
 from posttrain.data.agents.chat import CODE_TOOLS
 from posttrain.data.agents.steps import Call, CodeAction, Observation, Trajectory
 

@@ -78,7 +78,7 @@ def check(draft: Draft, chunks: Sequence[Chunk], cut: float = CUT, *, several: b
         # Its own passage, not the whole chunk: a changed figure often occurs elsewhere in the chunk.
         if not place.verbatim and not in_order(numbers(words), numbers(plain(place.text).text)):
             return Refused(FIGURES, citation)
-        # "Bo Ray became its first director" is a match of 87 where the text has Ann Lee.
+        # "Bo Ray became its first director" is a match of 88 where the text has Ann Lee.
         if not place.verbatim and (lost := _words(draft.answer) & _words(citation) - _words(place.text)):
             return Refused(CHANGED, f"{min(lost)}: {citation}")
         places.append(place)
