@@ -92,3 +92,41 @@ def test_without_it_the_row_is_refused(parts, tmp_path):
     built.train, _ = load_rows(Source.model_validate({"use": "posttrain.data.agents:sft", "with": with_}))
     with pytest.raises(Mistake, match=r"row 1 \(std:r0#all\) holds a user turn, .*assistant_only_loss: true"):
         SFT.build(built)
+
+
+TEMPLATE = (
+    "{%- if tools -%}<|system|>{{ tools | tojson }}<|end|>{%- endif -%}{%- for m in messages -%}"
+    "{%- if m.role == 'assistant' -%}<|assistant|>{%- generation -%}{{- m.content -}}"
+    "{%- for c in m.tool_calls or [] -%}{{ '[' + c.function.name + (c.function.arguments | tojson) + ']' }}{%- endfor -%}"
+    "{{- '<|end|>' -}}{%- endgeneration -%}"
+    "{%- elif m.role == 'tool' -%}<|user|>={{ m.content }}<|end|>"
+    "{%- else -%}<|{{ m.role }}|>{{ m.content }}<|end|>{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_calls_that_the_template_writes_are_trained_on(parts, tmp_path, whole):
+    given = [row(f"r{i}", found=f"f{i}", said=f"done {i}") for i in range(4)]
+    for one in given[2:]:  # another call with other arguments, which Arrow would give to all
+        one["content"][1] = {
+            "class_": "api_action", "function": "look", "kwargs": {"at": 3}, "description": "Look.", "tool_call_id": "a"
+        }  # fmt: skip
+    arguments = {"max_steps": 1, "per_device_train_batch_size": 2, "assistant_only_loss": whole}
+    built = parts(rewards=[], algorithm="sft", args=arguments)
+    built.tokenizer.chat_template = TEMPLATE
+    with_ = {
+        "path": written(tmp_path / "std.jsonl", given),
+        "style": "native",
+        "rows": "trajectory" if whole else "step",
+    }
+    source = Source.model_validate({"use": "posttrain.data.agents:sft", "with": with_})
+    built.train, _ = load_rows(source, built.tokenizer)
+    trainer = SFT.build(built)
+    trainer.train()
+    texts = [trained_text(built, one) for one in trainer.train_dataset]
+    bash, look = 'Look.[execute_bash{"command": "ls"}]<|end|>', 'Look.[look{"at": 3}]<|end|>'
+    expected = [[call, f"done {i}<|end|>"] for i, call in enumerate([bash, bash, look, look])]
+    assert texts == (expected if whole else [[part] for both in expected for part in both])
+    shown = built.tokenizer.decode(trainer.train_dataset[0]["input_ids"])
+    assert "Run a command in a shell." in shown
