@@ -39,7 +39,7 @@ def read(source: Source, where: str) -> tuple[str, list[dict[str, Any]]]:
         name, rows = source.hub, _from_hub(source, where)
     else:
         assert source.path is not None
-        name, rows = Path(source.path).name, _from_file(Path(source.path), f"{where}.path")
+        name, rows = Path(source.path).name, from_file(Path(source.path), f"{where}.path")
     out = []
     for number, row in enumerate(itertools.islice(rows, source.limit), 1):
         if not isinstance(row, Mapping):
@@ -104,7 +104,12 @@ def _from_hub(source: Source, where: str) -> Rows:
     return found
 
 
-def _from_file(file: Path, where: str) -> Rows:
+def from_file(file: Path, where: str) -> Rows:
+    """The rows of a JSON, JSONL, CSV or parquet file.
+
+    Raises:
+        Mistake: no such file, or not what its ending says.
+    """
     file = file.expanduser()
     readers = {".json": _json, ".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}
     reader = readers.get(file.suffix.lower())
