@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from posttrain import terminal
 from posttrain.evaluation.compare import Comparison
 from posttrain.evaluation.comparisons import Comparisons, in_words
+from posttrain.evaluation.places import Arm
 
 LONGEST = 28
 """Characters of a benchmark's name in a table; a longer one is shown without its middle."""
@@ -24,25 +25,24 @@ def print_comparisons(found: Comparisons) -> None:
 def comparisons(found: Comparisons, width: int | None) -> str:
     """The text, in lines of `width` characters at most (words and paths are never broken); None = a line each, however long."""
     if len(found.found) == 1:
-        lines = _one(found.found[0][1], width, [arm.name for arm in found.arms])
+        blocks = [_one(found.found[0][1], width, [arm.name for arm in found.arms])]
     else:
-        lines = [line for arm in found.arms[1:] for line in _arm(found, arm.name, width)]
-    notes = [*_notes(found), *found.notes]
-    if notes:
-        lines += [
-            *([""] if lines[-1] else []),
-            *(line for note in notes for line in _wrapped(f"note: {note}", width, "      ")),
-        ]
+        blocks = [_arm(found, arm, width) for arm in found.arms[1:]]
+    blocks.append(_said([*_notes(found), *found.notes], width))
     if found.tests > 1:
         said = f"p and verdicts are corrected for {found.tests} comparisons (Holm); intervals are each for itself."
-        lines += ["", *_wrapped(said, width)]
-    return "\n".join(lines)
+        blocks.append(_wrapped(said, width))
+    return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
 def comparison(found: Comparison, width: int | None) -> str:
     """As `comparisons`, of one that stands alone."""
-    notes = [line for note in found.notes for line in _wrapped(f"note: {note}", width, "      ")]
-    return "\n".join([*_one(found, width), *([""] if notes else []), *notes])
+    blocks = [_one(found, width), _said(found.notes, width)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _said(notes: Sequence[str], width: int | None) -> list[str]:
+    return [line for note in notes for line in _wrapped(f"note: {note}", width, "      ")]
 
 
 def _one(found: Comparison, width: int | None, names: Sequence[str] = ("", "")) -> list[str]:
@@ -70,23 +70,23 @@ def _told(name: str, model: str) -> str:
     return model if name in ("", model) else f"{name}: {model}"
 
 
-def _arm(found: Comparisons, name: str, width: int | None) -> list[str]:
+def _arm(found: Comparisons, arm: Arm, width: int | None) -> list[str]:
     """A table with a verdict a row, where that fits; else a verdict a benchmark, and its numbers below it."""
-    mine = [one for arm, one in found.found if arm.name == name]
+    mine = [one for other, one in found.found if other is arm]
     head = ("benchmark", "problems", "A", "B", "B - A", "95% interval", "p (Holm)" if found.tests > 1 else "p")
     table = [head, *map(_cells, mine)]
     sizes = [max(len(row[i]) for row in table) for i in range(len(head))]
     rows = ["  " + "  ".join(_placed(row, sizes)) for row in table]
     verdicts = ["B is", *map(in_words, mine)]
     beside = width is None or max(len(r) + 2 + len(v) for r, v in zip(rows, verdicts, strict=True)) <= width
-    lines = [*_wrapped(f"A: {found.arms[0].name}", width, "   "), *_wrapped(f"B: {name}", width, "   "), ""]
+    lines = [*_wrapped(f"A: {found.arms[0].name}", width, "   "), *_wrapped(f"B: {arm.name}", width, "   "), ""]
     if beside:
-        return [*lines, *(f"{row}  {said}" for row, said in zip(rows, verdicts, strict=True)), ""]
+        return [*lines, *(f"{row}  {said}" for row, said in zip(rows, verdicts, strict=True))]
     for row, said in zip(table[1:], verdicts[1:], strict=True):
         name, n, a, b, difference, bounds, p = (cell.rjust(size) for cell, size in zip(row, sizes, strict=True))
         lines.append(f"  {name.strip()}: {said}")
         lines.append(f"    n = {n.strip()}: {a} -> {b}, {difference} points {bounds}, {head[-1]} = {p.strip()}")
-    return [*lines, ""]
+    return lines
 
 
 def _cells(one: Comparison) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What is printed of a comparison, at 80 columns and in a pipe."""
 
+import itertools
 import os
 import pty
 import subprocess
@@ -84,6 +85,12 @@ def test_on_a_terminal_of_80_columns(several):
     lines = said.decode().replace("\r\n", "\n").splitlines()
     assert "  toy: better" in lines
     assert all(len(line) <= 80 for line in lines if "comparison.json" not in line)
+
+
+def test_a_place_named_twice_has_its_own_table_each_time(several):
+    lines = comparisons(compare_all([several[0], several[1], several[1]]), None).splitlines()
+    assert sum(line.startswith("  toy ") for line in lines) == 2
+    assert not any(one == two == "" for one, two in itertools.pairwise(lines))
 
 
 def test_one_problem(tmp_path):
