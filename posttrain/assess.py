@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.adaptive.run import load_pool
 from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.regrading import regrade
-from posttrain.evaluation.results import Result
+from posttrain.evaluation.results import RESULT, SAMPLES, Result
 from posttrain.evaluation.run import evaluate_command
 from posttrain.evaluation.shots import draw
 from posttrain.evaluation.stopping import UntilInterval
@@ -57,25 +60,38 @@ def evaluate_checkpoint(
         UntilInterval(settings["until_interval"], problems, 1, 0)
     setting = Model.model_validate({"name": model, "dtype": dtype})
     rank = None if adapter is None else adapters.rank_of(Path(adapter), "--adapter")
-    tokenizer = models.load_tokenizer(setting)
+    try:
+        tokenizer = models.load_tokenizer(setting)
+    except Mistake as mistake:
+        raise Mistake(str(mistake).replace("model.name:", "--model:", 1)) from mistake
     spec = engines.spec(setting, tokenizer, lora_rank=rank, run_id=f"evaluate-{int(time.time())}")
+
+    if adapter is not None and (other := _other_base(Path(adapter), (model, spec.model))):
+        print(
+            terminal.line(
+                f"{adapter}: made for {other}, not for {model}; if that is another model, its answers say nothing"
+            ),
+            file=sys.stderr,
+        )
 
     def start() -> Engine:
         made = engines.build(engine, dict(engine_options or {}), spec, "--engine")
         made.sync(Policy(version=0, adapter_dir=None if adapter is None else str(Path(adapter).resolve())))
         return made
 
-    found = evaluate_command(
-        model=model,
-        benchmark=benchmark,
-        engine=start,
-        tokenizer=tokenizer,
-        out=Path(out) if out else Path("evaluations") / _folder(model, adapter, task.name),
-        adapter=adapter,
-        engine_name=engine,
-        when="checkpoint",
-        **settings,
-    )
+    folder = Path(out) if out else Path("evaluations") / _folder(model, adapter, task.name)
+    with _going_on(folder):
+        found = evaluate_command(
+            model=model,
+            benchmark=benchmark,
+            engine=start,
+            tokenizer=tokenizer,
+            out=folder,
+            adapter=adapter,
+            engine_name=engine,
+            when="checkpoint",
+            **settings,
+        )
     _page(found)
     return found
 
@@ -87,6 +103,32 @@ def regrade_folder(folder: str, *, benchmark: str | None = None, path: str | Non
         Mistake: as `posttrain.evaluation.regrading.regrade`.
     """
     _page(regrade(folder, benchmark=benchmark, path=path, show=True))
+
+
+def _other_base(adapter: Path, names: Sequence[str]) -> str | None:
+    """The base model that an adapter names, if it is none of these; folders are known by their own name, for they are moved."""
+    try:
+        base = json.loads((adapter / "adapter_config.json").read_bytes()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    if not isinstance(base, str) or not base:
+        return None
+    return None if Path(base).name in {Path(name).name for name in names} else base
+
+
+@contextmanager
+def _going_on(folder: Path) -> Iterator[None]:
+    """Where an evaluation is cut off, say what is there and how it goes on."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        file = folder / SAMPLES
+        if file.is_file() and not (folder / RESULT).is_file():
+            with file.open("rb") as lines:
+                count = sum(line.endswith(b"\n") for line in lines)
+            told = f"{count} samples are in {folder}; the same command with --out {folder} goes on from them"
+            print(terminal.line(told), file=sys.stderr, flush=True)
+        raise
 
 
 def _page(found: Result) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -63,6 +63,8 @@ class Style:
         return replace(self, name=f"{self.name}+{len(shots)}", shots=tuple(shots))
 
 
+PLAIN = "/text"
+"""Ends the name of a style whose turns are written as plain text, for want of a chat template."""
 OWN = "own"
 """The benchmark's rows bring their prompts."""
 
@@ -87,6 +89,22 @@ turn. `last-line`: asks for lighteval's fixed last sentence. `question`: nothing
 but the question, without a template. `text`: for base models, plain text without a template. `own`: the rows' own prompts."""
 
 
+def doubts(style: Style, tokenizer: Any, template_args: Mapping[str, Any]) -> list[str]:
+    """Notes on how prompts of this style come out with this tokenizer: what a reader would take for something else."""
+    if style.name.partition("+")[0].endswith(PLAIN):
+        return [f"the tokenizer has no chat template: questions were plain text (style {style.name})"]
+    if not style.chat or style.name == OWN:
+        return []
+    asked = style.render("1 + 1?")
+    with_mark, without = (
+        tokenizer.apply_chat_template(asked, add_generation_prompt=mark, tokenize=False, **template_args)
+        for mark in (True, False)
+    )
+    if with_mark != without:
+        return []
+    return ["the chat template has no generation prompt: after the question nothing says that it is the model's turn"]
+
+
 def find_style(name: str, tokenizer: Any = None) -> Style:
     """A style by name. With a tokenizer that has no chat template the turns are written as plain text, and the style's
     name says so.
@@ -100,5 +118,5 @@ def find_style(name: str, tokenizer: Any = None) -> Style:
         raise Mistake(f'prompt style "{name}" is not known{hint} It is one of {", ".join(STYLES)}')
     style = STYLES[name]
     if tokenizer is not None and style.chat and name != OWN and not getattr(tokenizer, "chat_template", None):
-        return Style(f"{name}/text", style.user + "\n", style.system, chat=False)
+        return Style(f"{name}{PLAIN}", style.user + "\n", style.system, chat=False)
     return style

@@ -95,6 +95,6 @@ def _judged(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": [
             *(task.notes(problems) if task.notes else []),
-            *notes(task, len(problems), lines, 0, stopped),
+            *notes(task, len(problems), lines, 0, stopped, old.sampling["max_tokens"]),
         ],
     }

@@ -63,14 +63,13 @@ class Found:
         Returns:
             Notes for the result.
         """
-        # Until this evaluation is done, no result stands beside its samples.
-        (self.folder / RESULT).unlink(missing_ok=True)
-        notes, file = [], self.folder / SAMPLES
+        notes, file, result = [], self.folder / SAMPLES, self.folder / RESULT
         if self.again or self.others:
             aside = _free(self.folder, (self.others or self.lines)[0].get("settings"), self.settings)
             text = file.read_text(encoding="utf-8")
             if self.lines:
-                write_atomic(aside, text)
+                write_atomic(aside, text)  # first, for the disk may be full
+                result.unlink(missing_ok=True)
                 made = (terminal.in_json(json.dumps(line, ensure_ascii=False, allow_nan=False)) for line in self.lines)
                 write_atomic(file, "".join(f"{line}\n" for line in made))
             else:
@@ -87,6 +86,8 @@ class Found:
                     f"{self.folder}: {len(self.others)} samples of other settings{f' ({why})' if why else ''} do not count; they "
                     f"are kept in {aside.name}"
                 )
+        # Until this evaluation is done, no result stands beside its samples.
+        result.unlink(missing_ok=True)
         write_json(self.folder / SETTINGS, {"settings": self.settings, **source})
         return notes
 

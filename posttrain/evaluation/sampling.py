@@ -14,7 +14,7 @@ from posttrain.evaluation.asking import Asking
 from posttrain.evaluation.assembly import Frame
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.progress import bar
-from posttrain.evaluation.prompts import find_style
+from posttrain.evaluation.prompts import doubts, find_style
 from posttrain.evaluation.provenance import digest_of, fingerprint
 from posttrain.evaluation.reasoning import answer_part
 from posttrain.evaluation.results import SAMPLES, Result
@@ -152,8 +152,16 @@ def evaluate(
         handed_over=chunk,
         stopped=stopped,
         notes=(benchmark.notes(problems) if benchmark.notes else [])
+        + doubts(look, tokenizer, asking.template_args)
         + regraded
-        + notes(benchmark, len(problems), kept, sum((x["item_id"], x["sample"]) in resumed for x in kept), stopped),
+        + notes(
+            benchmark,
+            len(problems),
+            kept,
+            sum((x["item_id"], x["sample"]) in resumed for x in kept),
+            stopped,
+            sampling.max_tokens,
+        ),
     )
     result.write(folder)
     if show:

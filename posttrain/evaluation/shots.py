@@ -28,7 +28,11 @@ def draw(
     if path is not None:
         found = benchmark.load(path)
     elif benchmark.train is not None:
-        found = replace(benchmark, hub=benchmark.train, rows=None).load()
+        try:
+            found = replace(benchmark, hub=benchmark.train, rows=None).load()
+        except Mistake as mistake:
+            said = str(mistake).replace("(--data PATH)", "(--shots-from PATH)")
+            raise Mistake(f"shots: {said}") from mistake
     else:
         raise Mistake(
             f"shots: {benchmark.name} has no training part to take examples from; give a file with its columns "

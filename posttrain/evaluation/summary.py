@@ -75,7 +75,12 @@ def _curves(
 
 
 def notes(
-    benchmark: Benchmark, n: int, lines: Sequence[Line], resumed: int, stopped: Mapping[str, Any] | None = None
+    benchmark: Benchmark,
+    n: int,
+    lines: Sequence[Line],
+    resumed: int,
+    stopped: Mapping[str, Any] | None = None,
+    max_tokens: int | None = None,
 ) -> list[str]:
     """What a reader of the result should know, a line each.
 
@@ -83,6 +88,7 @@ def notes(
         n: problems.
         resumed: how many of the samples were there before this call.
         stopped: `Result.stopped`.
+        max_tokens: the limit that was asked for; samples that were cut before it had no more room.
     """
     said = []
     if stopped is not None:
@@ -96,6 +102,15 @@ def notes(
     cut = sum(line["finish"] == "length" for line in lines) / len(lines)
     if cut > 0.03:
         said.append(f"{cut:.1%} of the samples ended at the token limit: the score measures the limit too")
+    full = [
+        line["prompt_tokens"] + line["completion_tokens"]
+        for line in lines
+        if max_tokens is not None and line["finish"] == "length" and line["completion_tokens"] < max_tokens
+    ]
+    if full:
+        said.append(
+            f"{len(full)} samples ended where the model's context of {max(full)} tokens was full, before {max_tokens} tokens were out"
+        )
     lost = sum(line["finish"] == "abort" for line in lines)
     if lost:
         said.append(f"the engine gave up on {lost} samples: they count as far as they came")

@@ -70,6 +70,8 @@ def cost_lines(result: Result) -> list[tuple[str, str]]:
     seconds = cost["seconds"]
     spent = f"{result.seconds:.1f}"
     if seconds["total"] is not None:
+        if seconds["total"] > result.seconds:
+            spent = f"{seconds['total']:.1f} over all calls"
         spent += f" (generating {seconds['generating']:.1f}, grading {seconds['grading']:.1f})"
     if cost["tokens_per_second"] is not None:
         spent += f", {cost['tokens_per_second']:,.0f} tokens/s"

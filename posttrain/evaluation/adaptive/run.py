@@ -146,7 +146,7 @@ def evaluate_adaptive(
         *doubts(session, known),
         *(benchmark.notes(asked) if benchmark.notes else []),
         *regraded,
-        *notes(benchmark, benchmark.size or len(asked), lines, source.resumed),
+        *notes(benchmark, benchmark.size or len(asked), lines, source.resumed, max_tokens=sampling.max_tokens),
     ]
     result = frame.result(
         asked, lines, summary(asked, lines) | of_chosen, rule.batch * samples, notes=said, adaptive=found

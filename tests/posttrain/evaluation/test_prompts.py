@@ -38,3 +38,18 @@ def test_unknown_style_and_missing_prompt():
     task = Benchmark("toy", lambda row: Problem("q", "a"))
     with pytest.raises(Mistake, match="brings no prompt"):
         task.prompt(Problem("q", "a", item_id="toy/1"), STYLES["own"])
+
+
+def test_prompts_that_come_out_otherwise_are_told():
+    from posttrain.evaluation.prompts import doubts
+    from posttrain.miniature.tokenizer import build
+
+    made = build()
+    assert doubts(find_style("boxed", made), made, {}) == []
+    assert doubts(find_style("raw", made), made, {}) == []
+    made.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    assert "no generation prompt" in doubts(find_style("boxed", made), made, {})[0]
+    made.chat_template = None
+    look = find_style("boxed", made).with_shots([("1?", "2")])
+    assert look.name == "boxed/text+1"
+    assert "no chat template" in doubts(look, made, {})[0]

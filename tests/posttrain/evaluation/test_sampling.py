@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -338,3 +339,16 @@ def test_tables(scripted, tokenizer, tmp_path, capsys):
         assert word in said
     assert found == compare(a, b)
     assert found.difference == pytest.approx(1 - a.accuracy["value"])
+
+
+def test_an_answer_that_filled_the_context_is_told_from_one_at_the_limit(scripted, tokenizer, tmp_path):
+    class Small(type(scripted(clever))):
+        def generate(self, prompt_ids, sampling, seeds):
+            return super().generate(prompt_ids, replace(sampling, max_tokens=9), seeds)
+
+    found = run(Small(tokenizer, clever), tokenizer, tmp_path / "a", sampling=replace(WARM, max_tokens=900))
+    assert found.truncated == 1.0
+    assert any("context of" in note and "before 900 tokens" in note for note in found.notes)
+    limit = run(scripted(clever), tokenizer, tmp_path / "b", sampling=replace(WARM, max_tokens=9))
+    assert limit.truncated == 1.0
+    assert not any("context of" in note for note in limit.notes)

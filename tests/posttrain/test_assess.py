@@ -1,0 +1,58 @@
+"""`posttrain evaluate`: what is said before and where it is cut off."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from posttrain import assess, cli
+from posttrain.errors import Mistake
+
+
+def test_where_it_is_cut_off_it_says_how_to_go_on(tmp_path, capsys):
+    (tmp_path / "samples.jsonl").write_bytes(b'{"a": 1}\n{"a": 2}\n{"a"')
+    with pytest.raises(KeyboardInterrupt), assess._going_on(tmp_path):
+        raise KeyboardInterrupt
+    assert f"2 samples are in {tmp_path}; the same command with --out {tmp_path}" in capsys.readouterr().err
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(OSError, match="page"), assess._going_on(tmp_path):
+        raise OSError("page")
+    assert capsys.readouterr().err == "", "what is finished needs nothing more"
+
+
+@pytest.mark.parametrize(
+    ("base", "other"),
+    [("org/a", "org/a"), ("/old/place/m", None), ("org/m", None), (None, None), (7, None), ("", None)],
+)
+def test_an_adapter_of_another_base_is_told(tmp_path, base, other):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    assert assess._other_base(tmp_path, ("org/m", "/cache/m-1")) == other
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000])
+def test_a_config_that_is_none_says_nothing(tmp_path, text):
+    (tmp_path / "adapter_config.json").write_text(text)
+    assert assess._other_base(tmp_path, ("org/m",)) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--benchmark", "gsm8k"], "--model is missing"),
+        (["--model", "m"], "--benchmark is missing"),
+        (["--regrade", "x", "--out", "y"], "--out does not go with --regrade"),
+        (["--regrade", "no/such"], "no result.json here"),
+        (["--model", "/no/such", "--benchmark", "arithmetic", "--limit", "2"], "--model: no directory /no/such"),
+    ],
+)
+def test_a_mistake_is_one_line(words, said, capsys):
+    assert cli.main(["evaluate", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_what_a_page_cannot_be_made_of_is_a_mistake(tmp_path):
+    with pytest.raises(Mistake, match="no result"):
+        assess.regrade_folder(str(tmp_path))
