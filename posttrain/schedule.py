@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import evaluate, find_benchmark
@@ -13,6 +14,7 @@ from posttrain.evaluation.adaptive.entry import metrics_line
 from posttrain.evaluation.adaptive.loop import Rule
 from posttrain.evaluation.adaptive.run import evaluate_adaptive
 from posttrain.evaluation.results import Result
+from posttrain.metrics import BOOKKEEPING
 from posttrain.recipe import Recipe
 from posttrain.recipe.schema import Evaluation
 from posttrain.rundir import RunDir, append_line, read_lines
@@ -94,7 +96,7 @@ class Schedule:
         )
 
     def _note(self, index: int, when: str) -> None:
-        """See that the ability of an adaptive evaluation is in `metrics.jsonl`. (A launch that goes on may have cut the line
+        """See that the ability of an adaptive evaluation is in `metrics.jsonl` and told to the trackers. (A launch that goes on may have cut the line
         and kept the result: lines after a boundary are taken back, evaluations of its step are not.)"""
         if self.recipe.evaluation[index].adaptive is None:
             return
@@ -107,6 +109,14 @@ class Schedule:
         key = f"adaptive/{name}/ability"
         if not any(r.get("step") == line["step"] and key in r for r in read_lines(self.run.metrics)):
             append_line(self.run.metrics, line)
+            self._tell_trackers({name: value for name, value in line.items() if name not in BOOKKEEPING})
+
+    def _tell_trackers(self, numbers: dict[str, Any]) -> None:
+        """To those of `run.report_to`, at the trainer's step; everyone else who listens to logs has been told already."""
+        trainer = self.trainer
+        for listener in trainer.callback_handler.callbacks:
+            if isinstance(listener, tuple(INTEGRATION_TO_CALLBACK.values())):
+                listener.on_log(trainer.args, trainer.state, trainer.control, logs=dict(numbers), model=trainer.model)
 
     def _refuse_sharded(self, accelerator: Any) -> None:
         """One process alone cannot use a module that is spread over all of them."""

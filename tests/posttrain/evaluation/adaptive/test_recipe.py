@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,7 +103,10 @@ def test_a_line_that_was_cut_off_is_written_again_and_never_twice(tmp_path, scri
     bank = str(write_bank(tmp_path / "b.json"))
     recipe = read([entry(bank=bank)])
     run = RunDir(tmp_path / "run")
-    trainer = SimpleNamespace(state=SimpleNamespace(global_step=7))
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(global_step=7, is_world_process_zero=True), args=None, control=None, model=None,
+        callback_handler=SimpleNamespace(callbacks=[]),
+    )  # fmt: skip
     schedule = Schedule(recipe, run, SimpleNamespace(), trainer)
     engine = scripted(lambda prompt, seed: "\\boxed{1}")
     for when in ("before", "step-000002", "after"):
@@ -117,32 +122,75 @@ def test_a_line_that_was_cut_off_is_written_again_and_never_twice(tmp_path, scri
     assert {**again[1], "time": 0} == {**json.loads(lines[1]), "time": 0}
 
 
+STEPS = 4
+
+
+def launch(folder, bank, *more):
+    warm = {"benchmark": "arithmetic", "limit": 100, "every": 1, "temperature": 1.0,
+            "adaptive": {"bank": str(bank), "items": 12, "batch": 4}}  # fmt: skip
+    words = [f"evaluation=[{json.dumps(warm)}]", f"trainer.args.max_steps={STEPS}", "trainer.args.num_generations=4",
+             "trainer.args.per_device_train_batch_size=8", "rollouts.sampling.max_tokens=64", "preflight=off", "trainer.args.learning_rate=1e-3",
+             "checkpoints.every=2", "run.name=x", 'run.report_to=["tensorboard"]', *more]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "posttrain.train", str(RECIPE), *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, text=True)  # fmt: skip
+
+
+def abilities(folder):
+    """Of `metrics.jsonl`: step and ability, in the order of the lines that are whole."""
+    file = folder / "runs" / "x" / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    told = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [(r["step"], r["adaptive/arithmetic/ability"]) for r in told if r["phase"] == "evaluation"]
+
+
+def tracked(folder):
+    """The same from tensorboard's files; the last of what was told twice."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found = {}
+    for file in sorted(folder.rglob("events.out.tfevents*"), key=lambda file: file.stat().st_mtime):
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                if value.tag == "train/adaptive/arithmetic/ability":
+                    found[event.step] = value.tensor.float_val[0]
+    return found
+
+
 @pytest.mark.slow
-def test_in_training_every_step_has_its_ability(tmp_path):
+def test_in_training_every_step_has_its_ability_and_a_cut_changes_none(tmp_path):
+    pytest.importorskip("tensorboard")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
     bank = write_bank(tmp_path / "bank.json")
-    words = [entry(bank=str(bank), items=12, batch=4), "trainer.args.max_steps=3", "trainer.args.num_generations=4",
-             "trainer.args.per_device_train_batch_size=8", "rollouts.sampling.max_tokens=16", "preflight=off",
-             "checkpoints.every=1", "run.name=x"]  # fmt: skip
-
-    def launch():
-        return subprocess.run(
-            [sys.executable, "-m", "posttrain.train", str(RECIPE), *words], cwd=tmp_path, capture_output=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, text=True, check=False, timeout=400)  # fmt: skip
-
-    ended = launch()
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    run = tmp_path / "runs" / "x"
-
-    def abilities():
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        return {r["step"]: r["adaptive/arithmetic/ability"] for r in lines if r["phase"] == "evaluation"}
-
-    def told(when):
-        return json.loads((run / "evaluation" / f"{when}-arithmetic" / "result.json").read_text())
-
-    found = abilities()
-    assert list(found) == [0, 1, 2, 3]
-    for step, when in enumerate(("before", "step-000001", "step-000002", "after")):
-        result = told(when)
-        assert result["adaptive"]["ability"] == found[step]
+    running = launch(whole, bank)
+    said, _ = running.communicate(timeout=500)
+    assert running.returncode == 0, said[-2000:]
+    run = whole / "runs" / "x"
+    found = abilities(whole)
+    assert [step for step, _ in found] == list(range(STEPS + 1))
+    assert len({ability for _, ability in found}) > 1, "a curve that cannot differ shows nothing"
+    for (_, ability), when in zip(
+        found, ("before", *(f"step-{s:06d}" for s in range(1, STEPS)), "after"), strict=True
+    ):
+        result = json.loads((run / "evaluation" / f"{when}-arithmetic" / "result.json").read_text())
+        assert result["adaptive"]["ability"] == ability
         assert (result["n"], result["adaptive"]["items"], result["when"]) == (12, 12, when)
+    assert tracked(whole) == {step: pytest.approx(ability, abs=1e-6) for step, ability in found}
+
+    # Killed in the middle of the evaluation of step 3: the checkpoint is that of step 2.
+    running = launch(cut, bank)
+    partly = cut / "runs" / "x" / "evaluation" / "step-000003-arithmetic" / "samples.jsonl"
+    end = time.monotonic() + 500
+    while not partly.exists():
+        assert running.poll() is None, running.communicate()[0][-2000:]
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    running = launch(cut, bank)
+    said, _ = running.communicate(timeout=500)
+    assert running.returncode == 0, said[-2000:]
+    assert abilities(cut) == found
+    assert tracked(cut) == tracked(whole)
