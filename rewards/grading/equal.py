@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from math import gcd
 from typing import Any
 
@@ -33,13 +34,14 @@ from rewards.grading.shape import (
     read,
     squeeze,
 )
+from rewards.grading.units import in_base_units, unit_of
 from rewards.grading.values import equal_values, is_zero, proportional, value_of
 
 TOLERANCE = 1e-6
-"""Largest relative difference between a decimal and the fraction without end that it stands for; and never more than one
-unit of its last place."""
+"""Largest relative difference between a decimal of `LEAST_DIGITS` digits and the fraction without end that it stands for; and
+never more than one unit of its last place."""
 LEAST_DIGITS = 15
-"""So many significant digits has a decimal that stands for an irrational number: it was printed by a program. With fewer it is
+"""So many significant digits has a decimal that stands for a number whose digits never end: it was printed by a program. With fewer it is
 a rounded value where the exact one is wanted."""
 
 Number = tuple[int, int, int | None]
@@ -66,7 +68,7 @@ def _numbers(a: Number, b: Number) -> bool:
     if a[2] is None and b[2] is None:
         return False
     decimal, exact = (a, b) if a[2] is not None else (b, a)
-    return _rounds(decimal, exact) and not _terminates(exact[1])
+    return len(str(abs(decimal[0]))) >= LEAST_DIGITS and _rounds(decimal, exact) and not _terminates(exact[1])
 
 
 def _rounds(decimal: Number, exact: Number) -> bool:
@@ -103,9 +105,27 @@ def equal(gold: str, answer: str) -> Verdict:
     for text, shape in ((gold, other), (answer, one)):
         if isinstance(shape, Listing) and shape.kind == "tuple" and plain_number(text) is not None:
             return False, "number and tuple"  # `24,500` is no pair
+    one, other = _like(one, answer_of=other), _like(other, answer_of=one)
     if isinstance(one, Listing) != isinstance(other, Listing):
         one, other = _number_if_it_is_one(gold, one), _number_if_it_is_one(answer, other)
     return _same(_only(one), _only(other))
+
+
+_LETTERS = re.compile(r"[A-J]{2,6}")
+_POINT = re.compile(r"(?:(?:the )?point )?[A-Z]?\s*(\(.*\))")
+
+
+def _like(shape: Shape, answer_of: Shape) -> Shape:
+    """What only the other side tells: `AC` beside choices are two letters, `P(1,2)` beside a pair is a point."""
+    if not isinstance(answer_of, Listing):
+        return shape
+    text = shape.formula if isinstance(shape, Expression) and shape.unit is None else getattr(shape, "text", "")
+    if answer_of.kind == "tuple" and isinstance(shape, Expression) and (point := _POINT.fullmatch(text)):
+        inner = read(point[1])
+        return inner if isinstance(inner, Listing) and inner.kind == "tuple" else shape
+    if answer_of.loose and all(isinstance(i, Choice) for i in answer_of.items) and _LETTERS.fullmatch(text):
+        return Listing(tuple(Choice(letter) for letter in text), "bare")
+    return shape
 
 
 def _number_if_it_is_one(text: str, shape: Shape) -> Shape:
@@ -440,10 +460,23 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
         return WRONG
     gold, answer = _same_tail(gold, answer), _same_tail(answer, gold)
     if gold.unit and answer.unit and gold.unit != answer.unit:
-        return False, "other unit"
+        if {gold.unit, answer.unit} == {"deg^1", "rad^1"}:
+            from sympy import pi
+
+            return _scaled(gold.formula, answer.formula, gold.unit == "deg^1", 180 / pi), "degrees"
+        ours, theirs = in_base_units(gold.unit), in_base_units(answer.unit)
+        if ours is None or theirs is None or ours[1] != theirs[1]:
+            return False, "other unit"
+        return _scaled(gold.formula, answer.formula, False, _ratio(ours[0] / theirs[0])), "other unit"
     if (gold.percent and answer.unit) or (gold.unit and answer.percent):
         return False, "other unit"
     by = "unit omitted" if (gold.unit is None) != (answer.unit is None) else ""
+    if "deg^1" in (gold.unit, answer.unit) and gold.unit != answer.unit:
+        from sympy import pi
+
+        other = answer if gold.unit == "deg^1" else gold
+        if r"\pi" in other.formula:
+            return _scaled(gold.formula, answer.formula, gold.unit == "deg^1", 180 / pi), "degrees"
     verdict = _formulas(gold.formula, answer.formula)
     if verdict[0] and answer.percent and not gold.percent and _is_share(gold.formula):
         return False, "percent"
@@ -451,12 +484,6 @@ def _quantities(gold: Shape, answer: Shape) -> Verdict:
         return True, by or verdict[1]
     if gold.percent != answer.percent:
         return _scaled(gold.formula, answer.formula, gold.percent, 100), "percent"
-    if "deg^1" in (gold.unit, answer.unit) and gold.unit != answer.unit:
-        from sympy import pi
-
-        other = answer if gold.unit == "deg^1" else gold
-        if r"\pi" in other.formula:
-            return _scaled(gold.formula, answer.formula, gold.unit == "deg^1", 180 / pi), "degrees"
     return verdict
 
 
@@ -468,10 +495,18 @@ def _is_share(formula: str) -> bool:
 
 def _same_tail(one: Expression, other: Expression) -> Expression:
     """`10m` against `10\\text{ m}`: a letter that the other side writes as its unit is one here too."""
-    tail = re.search(r"(?<=[\d)}])\s*([A-Za-z]{1,3})$", one.formula)
-    if tail and one.unit is None and other.unit == f"{tail[1]}^1":
+    if one.unit is not None or other.unit is None:
+        return one
+    tail = re.search(r"(?<=[\d)}])\s*([A-Za-z]{1,3}(?:(?:/|\s+)[A-Za-z]{1,3}|\^\s*\{?-?\d\}?){0,4})$", one.formula)
+    if tail and (other.unit == f"{tail[1]}^1" or other.unit == unit_of(tail[1])):
         return Expression(closed(one.formula[: tail.start()]), other.unit, one.percent)
     return one
+
+
+def _ratio(number: Fraction) -> Any:
+    from sympy import Rational
+
+    return Rational(number.numerator, number.denominator)
 
 
 def _scaled(gold: str, answer: str, divide_gold: bool, by: Any) -> bool:

@@ -139,12 +139,13 @@ def _from_boxes(text: str, boxes: list[_Box]) -> Found | None:
 
 
 _HASHES = re.compile(r"####[ \t]*([^\n#]{1,300}?)[ \t]*(?:\n[^#]*)?$")
+_TAGS = re.compile(r"<answer>([^<]{1,300})</answer>", re.IGNORECASE)
 _LABEL = re.compile(
-    r"^[ \t>*_#]*(?:(?:final answer|answer|ans)[ \t]*[*_]{0,3}[ \t]*(?:[:=]|(?=\$|\\\(|\\\[))|a:)[ \t]*[*_]{0,3}[ \t]*([^\n]{1,300})",
+    r"^[ \t>*_#]*(?:(?:final answer|answer|ans)[ \t]*[*_]{0,3}[ \t]*(?:[:=]|(?=\$|\\\(|\\\[))|final answer[ \t]*:?[*_]{0,3}:?[ \t]*\n{1,2}(?=[^\n])|a:)[ \t]*[*_]{0,3}[ \t]*([^\n]{1,300})",
     re.IGNORECASE | re.MULTILINE,
 )
 _PHRASE = re.compile(
-    r"\banswer(?:[ \t]+(?:to|for|of)\b[^.\n:]{0,60})?[ \t]*(?:(?:is|are|would be|must be|=)[ \t]*:?|:)[ \t]*\n{0,2}[ \t]*(?=([^\n]{1,300}))",
+    r"\b(?:answer|correct (?:choice|option))(?:[ \t]+(?:to|for|of)\b[^.\n:]{0,60})?[ \t]*(?:(?:is|are|would be|must be|=)[ \t]*:?(?:[ \t]*(?:therefore|thus|hence|then|simply|indeed|clearly)\b,?)?|:)[ \t]*\n{0,2}[ \t]*(?=([^\n]{1,300}))",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
@@ -171,6 +172,8 @@ def _without_box(text: str) -> Found | None:
         return None
     if hashes := _HASHES.search(tail):
         return Found(hashes[1], "hashes")
+    if (tags := _TAGS.findall(tail)) and (answer := _span(tags[-1].strip())):
+        return Found(answer, "label")
     for pattern, by in ((_LABEL, "label"), (_PHRASE, "phrase")):
         last = None
         for mark in pattern.finditer(tail):
@@ -206,6 +209,8 @@ def _span(rest: str) -> str | None:
         return rest.rstrip(" .!")
     if not rest.startswith(_OPENINGS) and (said := _SAYS.match(rest)):
         return _span(said[1])  # "Final answer: the volume is 120"
+    if (lettered := re.match(r"\(?([A-J])\)\s", rest)) and _LETTER_FIRST.match(rest):
+        return lettered[1]
     # Words follow: the number, letter or short word at the start is the answer ("80 of them").
     if (math := _MATH.search(rest)) and _QUALIFIED.search(rest[: math.start()]):
         return _first_clause(rest)  # "not equal to $12$"
@@ -215,11 +220,12 @@ def _span(rest: str) -> str | None:
         r"(?:(?:about|exactly|just|only|equal to)\s+)?(" + _LOOSE.pattern + r")(?![\w^*+/=(-])", rest
     ):
         return number[1].strip()
-    if letter := re.match(r"(?:(?:option|choice)\s+)?(\(?[A-J]\)|[B-HJ])(?![\w'])", rest):
+    if letter := _LETTER_FIRST.match(rest):
         return letter[1]
     return _first_clause(rest)
 
 
+_LETTER_FIRST = re.compile(r"(?:(?:option|choice)\s+)?(\(?[A-J]\)|[B-HJ])(?![\w'])")
 _OPENINGS = ("$", "\\", "(", "[")
 _SAYS = re.compile(r"[A-Za-z](?:[^.$\n]|\$[^$\n]{1,80}\$){0,160}?\s(?:is|are|equals)\s+(.+)")
 

@@ -14,7 +14,7 @@ _UNICODE = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "—": "-",
     "×": r" \times ", "⋅": r" \cdot ", "·": r" \cdot ", "∙": r" \cdot ", "÷": r" \div ", "⁄": "/", "∕": "/", "／": "/",
     "＋": "+", "＝": "=", "（": "(", "）": ")", "，": ",", "：": ":", "｛": r"\{", "｝": r"\}", "．": ".",
-    "π": r"\pi ", "∞": r"\infty ", "≤": r" \le ", "⩽": r" \le ", "≥": r" \ge ", "⩾": r" \ge ", "≠": r" \ne ", "≈": r" \approx ",
+    "π": r"\pi ", "∞": r"\infty ", "≤": r" \le ", "≦": r" \le ", "≧": r" \ge ", "⩽": r" \le ", "≥": r" \ge ", "⩾": r" \ge ", "≠": r" \ne ", "≈": r" \approx ",
     "±": r" \pm ", "∓": r" \mp ", "∪": r" \cup ", "∩": r" \cap ", "∈": r" \in ", "∅": r"\emptyset ", "ø": r"\emptyset ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
     "∖": r"\setminus ", "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "…": r"\ldots ", "⋯": r"\ldots ", "°": r"^\circ ", "′": "'",
@@ -32,6 +32,7 @@ _UNICODE = {
 _FROM_UNICODE = str.maketrans(_UNICODE)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_FRACTION_SIGNS = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _ROOT_SIGN = re.compile(r"([√∛∜])\s*(?:(\d+(?:\.\d+)?|[a-zA-Z])|(?=[({]))")
@@ -48,6 +49,9 @@ _TEXTS = re.compile(
 )
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{3,}|(?:pi|le|ge|ne|ln|in|mu|nu|xi|pm|mp|lt|gt)(?![a-zA-Z]))")
 _E_MINUS = re.compile(r"(?<=\d)\\(?:text|mathrm)\{\s*[eE]([-+])\s*\}(?=\d)")
+_FUNCTIONS = re.compile(
+    r"\\(?:operatorname\*?|text|mathrm)\s*\{\s*(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|lcm|gcd|det)\s*\}"
+)
 _SCALES = {
     "hundred": "100",
     "thousand": "1000",
@@ -59,7 +63,9 @@ _SCALES = {
 _SCALE = re.compile(
     r"(?<=\d)\s*(?:\\text\s*\{\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*|(?<=\s)(hundred|thousand|million|billion|trillion|dozen)\b\s*)"
 )
-_UNIT_OVER = re.compile(r"\\[dt]?frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}")
+_UNIT_OVER = re.compile(
+    r"\\[dt]?frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{([^{}]*)\}\s*(\^\s*\{?\d\}?)?\s*\}"
+)
 _COMMANDS = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "leqslant": "le",
     "geq": "ge", "geqslant": "ge", "neq": "ne", "gt": ">", "lt": "<", "varnothing": "emptyset", "lbrace": "{", "rbrace": "}",
@@ -78,6 +84,8 @@ _SPACING = re.compile(r"(?<!\\)\\[;: ]|~")
 _GROUPED = re.compile(
     r"(?<![\d.])(\d{1,3}(?:(?:\\!|\\,| ?\{ ?, ?\}|,\s*\\!\s*|\\!\s*,\s*(?:\\!)?|\\ )+\s*\d{3})+)(?!\d)"
 )
+_APOSTROPHES = re.compile(r"(?<![\w.'])\d{1,3}(?:'\d{3})+(?![\d'])")
+"""Thousands as the Swiss write them."""
 _E_NOTATION = re.compile(
     r"(?<![\w.\\])(\d+\.?\d*|\.\d+)\s*(?:[eE]|\\(?:text|mathrm)\{\s*[eE]\s*\})\s*(?:\{\s*([-+]?\d{1,6})\s*\}|([-+]?\d{1,6}))(?![\w]|\.\d)"
 )
@@ -86,7 +94,7 @@ _FRAC_HEAD = re.compile(r"\\(frac|binom)\s*(?!\s*\{)([0-9a-zA-Z])")
 _FRAC_SECOND = re.compile(r"(\\(?:frac|binom)\s*\{[^{}]*\})\s*([0-9a-zA-Z])")
 _SQRT_HEAD = re.compile(r"\\sqrt\s*(\[[^\[\]]{1,10}\])?\s*([0-9a-zA-Z])")
 _POWER_PAREN = re.compile(r"(\^|_)\s*\(([^()]{1,40})\)")
-_POWER_DIGITS = re.compile(r"(\^|\^\s*-)\s*(\d{2,})(?![\w{])")
+_POWER_DIGITS = re.compile(r"(\^|\^\s*-)\s*(\d{2,}|(?<=-)\d)(?![\w{])")
 _PERCENT_WORD = re.compile(
     r"\\text\{\s*(?:percent|per cent|percentage|pct)\.?\s*\}|(?<![a-zA-Z\\])(?:percent|per cent|percentage|pct)(?![a-zA-Z])"
 )
@@ -101,6 +109,10 @@ _SQRT_PAREN = re.compile(r"\\sqrt\s*\(")
 
 def normal(answer: str) -> str:
     """An answer in normal form: ASCII LaTeX without typography, single blanks."""
+    if not answer.isascii():
+        answer = _FRACTION_SIGNS.sub(
+            lambda m: rf"\frac{{{m[1].translate(_SUPERSCRIPTS)}}}{{{m[2].translate(_SUBSCRIPTS)}}}", answer
+        )
     text = answer.translate(_FROM_UNICODE) if not answer.isascii() else re.sub(r"[\t\n\r]+", " ", answer)
     if not text.isascii():
         text = _RAISED.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
@@ -108,6 +120,11 @@ def normal(answer: str) -> str:
         text = _ROOT_SIGN.sub(_root, text)
     text = _DOUBLED.sub(r"\\", text) if "matrix" not in text and "array" not in text else text
     text = re.sub(r"(?<!\\)\$", "", text)
+    text = re.sub(r"\{\s*([:,])\s*\}|\\text\s*\{([:,.])\}", lambda m: "{,}" if "," in m[0] else m[1] or m[2], text)
+    text = re.sub(r"\\(?:text|mbox)\s*\{\s*(\\?\$)\s*\}", r"\1", text)
+    text = re.sub(r"\\text\s*\{\s*([-+]?\d[\d.,/ ]*)\}", r"\1", text)
+    text = re.sub(r"\\text\s*\{\s*[Ii]nfinity\s*\}", r"\\infty ", text)
+    text = _FUNCTIONS.sub(r"\\\1 ", text)
     text = _E_MINUS.sub(r"e\1", text)
     text = re.sub(r"\\[()\[\]](?![^\\]*\\end)", "", text) if "\\\\" not in text else text
     text = re.sub(r"\.{3,}", r"\\ldots ", text)
@@ -124,10 +141,11 @@ def normal(answer: str) -> str:
         " ",
         text,
     )
-    text = _UNIT_OVER.sub(r"\\text{ \1/\2}", text)
+    text = _UNIT_OVER.sub(lambda m: rf"\text{{ {m[1]}/{m[2]}}}" + (m[3] or ""), text)
     text = _SCALE.sub(lambda m: f"\\times {_SCALES[m[1] or m[2]]} " + (r"\text{" if m[1] else ""), text)
     text = re.sub(r"\\text\s*\{\s*\}", " ", text)
     text = _COMMAND.sub(_renamed, text)
+    text = _APOSTROPHES.sub(lambda m: m[0].replace("'", ""), text)
     text = _GROUPED.sub(lambda m: re.sub(r"\D", "", m[1]), text)
     text = text.replace(r"\!", "").replace("{,}", ",").replace(r"\,", " ").replace('"', "").replace("\x00", " ")
     text = _SPACING.sub(" ", text)
@@ -146,7 +164,8 @@ def normal(answer: str) -> str:
     text = _SQRT_HEAD.sub(lambda m: f"\\sqrt{m[1] or ''}{{{m[2]}}}", text)
     text = _POWER_PAREN.sub(r"\1{\2}", text)
     text = _POWER_DIGITS.sub(lambda m: f"^{{{m[1][1:].strip()}{m[2]}}}", text)
-    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?", r"^\\circ ", text)
+    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\^\s*(?:\{\s*o\s*\}|o(?![\w(]))", r"^\\circ ", text)
+    text = re.sub(r"^([-+]) (?=\d)", r"\1", text)
     text = re.sub(r"(?<=\d)\.(?=/|\)|$)|(?<![\d.])(?=\.\d)", lambda m: "" if m[0] else "0", text)
     text = re.sub(r"(?<=\d)\s+(?=!)", "", text)
     return closed(re.sub(r"\s+", " ", text))

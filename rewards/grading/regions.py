@@ -85,10 +85,13 @@ def _is_less(a: Any, b: Any) -> bool:
 _NAMED_SET = re.compile(r"\\mathbb\s*\{?([RZNQC])\}?")
 
 
+_HALF_LINE = re.compile(r"\\mathbb\s*\{?R\}?\s*[_^]\s*\{?\s*(\+|>\s*0|\\ge\s*0|>=\s*0)\s*\}?")
+
+
 def _set_of_text(text: str) -> Any:
     from sympy import Complement, Interval, S, Union
 
-    text = closed(text)
+    text = re.sub(r"(\\mathbb\s*\{?R\}?)\s*-\s*(?=\\\{)", r"\1\\setminus ", closed(text))
     for command, build in ((r"\\cup", Union), (r"\\setminus", None), (r"\\cap", None)):
         parts = _top_level(text, command)
         if len(parts) > 1:
@@ -101,6 +104,8 @@ def _set_of_text(text: str) -> Any:
             return result
     if text == r"\emptyset":
         return S.EmptySet
+    if half := _HALF_LINE.fullmatch(text):
+        return Interval.open(0, S.Infinity) if half[1] == "+" or ">" in half[1] else Interval(0, S.Infinity)
     if named := _NAMED_SET.fullmatch(text):
         return {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals, "C": S.Complexes}[named[1]]
     if text.startswith(r"\{"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rewards.grading.normalise import closed
 from rewards.grading.units import Expression, quantity
-from rewards.grading.words import number_of_words
+from rewards.grading.words import date_of_words, fraction_of_words, number_of_words
 
 DEEPEST = 12
 """Shapes nested deeper than this are read as expressions."""
@@ -128,6 +128,9 @@ _BASES = {
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _TO = re.compile(r"^(\d{1,9})\s*(?:\\text\s*\{\s*(?:is )?to\s*\}|(?:is )?to)\s*(\d{1,9})$")
 _MEMBER = re.compile(r"[a-zA-Z](?:\([a-zA-Z]\))?\s*\\in(?![a-zA-Z])\s*(?=\\?[\[({\\])")
+_REAL = re.compile(
+    r"^([a-zA-Z])\s*\\in\s*\\mathbb\s*\{?R\}?\s*(?:,|\\text\s*\{\s*(?:and|with)\s*\})\s*(?=\1\s*(?:\\ne|\\le|\\ge|<|>))"
+)
 _FAMILY = re.compile(
     r"[,;(]?\s*(?:\\text\s*\{\s*(?:,|where|for|with|for (?:any|all|some|every)|and|is|where)?[^{}]*\}\s*)*\(?\s*[a-zA-Z]\s*\\in\s*\\mathbb\s*\{?[ZN]\}?(?:\^\+|_\+)?\)?(?:\\text\{[^{}]*\})?$"
 )
@@ -143,17 +146,22 @@ def read(text: str, depth: int = 0) -> Shape:
     text = closed(text)
     if depth > DEEPEST:
         return Expression(text)
-    text = _unwrapped(_LEAD.sub("", text))
+    text = _french(_unwrapped(_LEAD.sub("", text)))
+    if cases := _CASES.fullmatch(text):
+        text = ", ".join(closed(row.replace("&", "")) for row in cases[1].split(r"\\") if row.strip())
     if found := _choice(text):
         return found
     if word := _word(text):
         return _said_in_words(word)
+    if date := date_of_words(_TEXT.sub(r"\1", text)):
+        return Word(date)
     if clock := _clock(text):
         return clock
     if matrix := _matrix(text):
         return matrix
     if family := _FAMILY.search(text):
         text = closed(text[: family.start()]) or text
+    text = _REAL.sub("", text)
     if member := _MEMBER.match(text):
         rest = read(text[member.end() :], depth + 1)
         if isinstance(rest, (Region, Listing)):
@@ -175,7 +183,7 @@ def read(text: str, depth: int = 0) -> Shape:
         return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
     if _has_sign(text):
         return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
-    if based := _BASE.fullmatch(text):
+    if based := _BASE.fullmatch(re.sub(r"^\\text\s*\{([0-9A-F]+)\}(?=\s*_)", r"\1", text)):
         digits, base = based[1].upper().lstrip("0") or "0", _BASES.get(based[2], based[2])
         return Expression(digits) if base == "10" and digits.isdigit() else Based(digits, base)
     text = _TO.sub(r"\1:\2", text)
@@ -201,7 +209,24 @@ def _ungrouped(text: str) -> str:
     return before + found[0].replace(",", "") + text[found.end() :]
 
 
-_LEAD = re.compile(r"^\\text\s*\{[^{}]*\b(?:is|answer|are|equals)\s*:?\s*\}\s*(?=\S)", re.IGNORECASE)
+_LEAD = re.compile(
+    r"^(?:\\text\s*\{[^{}]*\b(?:is|answer|are|equals|total|sum|result)\s*:?\s*\}|(?:the )?(?:final )?answer (?:is )?:?)\s*(?=\S)",
+    re.IGNORECASE,
+)
+_CASES = re.compile(r"\\begin\{(?:cases|aligned|gathered)\}(.*)\\end\{(?:cases|aligned|gathered)\}", re.DOTALL)
+_FRENCH = re.compile(r"[\[\]()][^\[\]()]{1,80}?[,;][^\[\]()]{1,80}?[\[\]()]")
+
+
+def _french(text: str) -> str:
+    """`]1,2]` → `(1,2]`: an end that a bracket turns its back on is left out."""
+    if not (text.startswith("]") or text.endswith("[")):
+        return text
+    parts = re.split(r"\s*\\cup\s*", text)
+    if not all(_FRENCH.fullmatch(part) for part in parts):
+        return text
+    return r"\cup ".join(
+        ("[" if p[0] == "[" else "(") + p[1:-1].replace(";", ",") + ("]" if p[-1] == "]" else ")") for p in parts
+    )
 
 
 def _unwrapped(text: str) -> str:
@@ -232,7 +257,8 @@ def _choice(text: str) -> Choice | None:
 
 _SAID = {
     **dict.fromkeys(("all real numbers", "all reals", "all real values", "real numbers", "the reals", "set of all real numbers"), r"\mathbb{R}"),
-    **dict.fromkeys(("empty set", "no solution", "no solutions"), r"\emptyset"),
+    **dict.fromkeys(("empty set", "no solution", "no solutions", "none", "no real solution", "no real solutions", "no solution exists", "there is no solution", "there are no solutions"), r"\emptyset"),
+    **dict.fromkeys(("all integers", "integers", "the integers", "set of all integers"), r"\mathbb{Z}"),
 }  # fmt: skip
 _SAID_NUMBER = {
     **dict.fromkeys(("infinity", "positive infinity", "plus infinity"), r"\infty"),
@@ -249,28 +275,41 @@ def _said_in_words(word: Word) -> Shape:
         return Expression(_SAID_NUMBER[said])
     if chosen := re.fullmatch(r"(?:option|choice|answer)\s+([A-J])", word.text, re.IGNORECASE):
         return Choice(chosen[1].upper())
-    number = number_of_words(said)
-    return word if number is None else Expression(str(number))
+    if (number := number_of_words(said)) is not None:
+        return Expression(str(number))
+    if (part := fraction_of_words(said)) is not None:
+        return Expression(f"\\frac{{{part[0]}}}{{{part[1]}}}")
+    if said in ("does not exist", "d.n.e", "dne", "the limit does not exist"):
+        return Word("DNE")
+    letters = re.split(r"\s*(?:,|\band\b|&)\s*", re.sub(r"[()]", "", word.text))
+    if len(letters) > 1 and all(re.fullmatch(r"[A-J]", letter) for letter in letters):
+        return Listing(tuple(Choice(letter) for letter in letters), "bare")
+    names = [n for n in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", word.text) if n]
+    if len(names) > 1 and all(len(n.split()) <= 2 for n in names):
+        return Listing(tuple(Word(n) for n in names), "bare")
+    return word
 
 
 _CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s*(?:\\text\s*\{\s*([ap])\.?\s?m\.?\s*\}|([ap])\.?m\.?)", re.IGNORECASE)
 
 
 def _clock(text: str) -> Clock | None:
-    found = _CLOCK.fullmatch(text)
+    found = _CLOCK.fullmatch(closed(whole[1]) if (whole := _TEXT.fullmatch(text)) else text)
     if not found or not 0 < int(found[1]) <= 12:
         return None
     return Clock(int(found[1]), int(found[2] or 0), (found[3] or found[4]).lower())
 
 
 _ORDINARY = re.compile(r"[A-Za-z][A-Za-z' .-]*")
-_ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?!and\b|or\b)", re.IGNORECASE)
 
 
 def _word(text: str) -> Word | None:
     wrapped = _TEXT.fullmatch(text)
     bare = closed(wrapped[1] if wrapped else text)
-    if not _ORDINARY.fullmatch(bare) or not re.search(r"[A-Za-z]{2}", bare):
+    if not _ORDINARY.fullmatch(re.sub(r"(?<=[a-z]),(?= )", "", bare) if wrapped else bare) or not re.search(
+        r"[A-Za-z]{2}", bare
+    ):
         return None
     if wrapped or re.search(r"[a-z]{3}", bare):
         return Word(_ARTICLE.sub("", " ".join(bare.split()), count=1).rstrip("."))
@@ -279,7 +318,7 @@ def _word(text: str) -> Word | None:
 
 def _matrix(text: str) -> Matrix | None:
     found = _MATRIX.fullmatch(text)
-    if not found or found["env"].startswith(("v", "V")) or found["open"] == "|":
+    if not found or found["env"].startswith(("v", "V")) or found["open"] == "|" or r"\det" in found["factor"]:
         return None
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", found["body"].replace(r"\hline", "")) if row.strip()]
     factor = closed(re.sub(r"\\(?:cdot|times)\s*$", "", found["factor"].strip()))
@@ -348,13 +387,20 @@ def _several(pieces: list[tuple[str, str]], text: str, depth: int) -> Shape:
     links = {sep for sep, _ in pieces[1:]}
     if len(relations) == len(items) and len(links) == 1:
         return Conditions(tuple(relations), "or" if links == {"or"} else "and")
-    if any(isinstance(i, Region) for i in items) and links == {"or"}:
+    if any(isinstance(i, Region) or _is_ray(piece) for i, (_, piece) in zip(items, pieces, strict=True)) and links == {
+        "or"
+    }:
         return Region(r"\cup ".join(piece for _, piece in pieces))
     flat: list[Shape] = []
     for item in items:  # `1\pm\sqrt5, -2`: the two of a double sign are two of the list
         flat += item.items if isinstance(item, Listing) and item.loose else [item]
     either = "or" in links or any(isinstance(i, Listing) and i.kind == "either" for i in items)
     return Listing(tuple(flat), "either" if either else "bare")
+
+
+def _is_ray(text: str) -> bool:
+    """An interval that a pair cannot be: with an infinite end."""
+    return text[:1] == "(" and text[-1:] == ")" and r"\infty" in text and len(_pieces(text[1:-1])) == 2
 
 
 def _bracketed(text: str, depth: int) -> Shape | None:
@@ -448,13 +494,21 @@ def _relation(text: str) -> Relation | None:
 _SIGN_BOTH = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])|\+-")
 
 
+_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
+
+
 def _has_sign(text: str) -> bool:
     return _SIGN_BOTH.search(text) is not None
 
 
-def _both_signs(text: str) -> tuple[str, str]:
-    """`3\\pm x` → `3+x` and `3-x`; all double signs change together."""
+def _both_signs(text: str) -> tuple[str, ...]:
+    """`3\\pm x` → `3+x` and `3-x`. Of several `\\pm` each goes its own way; beside a `\\mp` all change together."""
     text = text.replace("+-", r"\pm ")
+    signs = list(_PLUS_MINUS.finditer(text))
+    if 1 < len(signs) <= 4 and r"\mp" not in text:
+        first = signs[0]
+        halves = [text[: first.start()] + sign + text[first.end() :] for sign in "+-"]
+        return tuple(re.sub(r"^\+|(?<=[(={])\s*\+", "", t) for half in halves for t in _both_signs(half))
     upper = re.sub(r"\\pm(?![a-zA-Z])", "+", re.sub(r"\\mp(?![a-zA-Z])", "-", text))
     lower = re.sub(r"\\pm(?![a-zA-Z])", "-", re.sub(r"\\mp(?![a-zA-Z])", "+", text))
     return re.sub(r"^\+|(?<=[(={])\s*\+", "", upper), lower
@@ -462,7 +516,8 @@ def _both_signs(text: str) -> tuple[str, str]:
 
 _SHORT = r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\))?"
 _NAME = re.compile(
-    _SHORT + r"|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}|\|[A-Z]{2}\|"
+    _SHORT
+    + r"|\\text\s*\{\s*(?!not?\b)[A-Za-z][A-Za-z ]{1,30}\}|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}|\|[A-Z]{2}\|"
     r"|\\frac\s*\{\s*d[^{}]{0,20}\}\s*\{\s*d[^{}]{0,20}\}|\\frac\s*\{\s*[A-Z]{2}\s*\}\s*\{\s*[A-Z]{2}\s*\}"
     r"|(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)(?::(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)){1,3}"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from rewards.grading.normalise import closed
 
@@ -47,9 +48,22 @@ _LETTER = re.compile(r"\s*[abceijknopqrtuvwxyz]\s*")
 _PLAIN_TAIL = re.compile(r"(?<=[\d)}])(\s*)((?:[A-Za-z]+\.?)(?:[ /]+[A-Za-z]+\.?){0,4}(?:\^\{?-?\d\}?)?)$")
 
 
+_MINUTES = re.compile(
+    r"(\d{1,4})\s*\^\\circ\s*(\d{1,2})\s*(?:'|\^\s*\{?\s*\\prime\s*\}?)\s*(?:(\d{1,2})\s*(?:''|\^\s*\{?\s*\\prime\s*\\prime\s*\}?)\s*)?$"
+)
+
+
+def _in_degrees(found: re.Match[str]) -> str:
+    """`22^\\circ 30'` → `\\frac{81000}{3600}^\\circ`."""
+    minutes, seconds = int(found[2]), int(found[3] or 0)
+    if minutes >= 60 or seconds >= 60:
+        return found[0]
+    return f"\\frac{{{3600 * int(found[1]) + 60 * minutes + seconds}}}{{3600}}^\\circ"
+
+
 def quantity(text: str) -> Expression:
     """Formula, unit and percent sign apart."""
-    text = closed(text)
+    text = _MINUTES.sub(_in_degrees, closed(text))
     unit: str | None = None
     if text.startswith(r"\$"):
         text, unit = closed(text[2:]), "$^1"
@@ -134,6 +148,34 @@ def _unit(text: str) -> str | None:
         sign, next_power = 1, 1
     powers = {k: v for k, v in powers.items() if v and k}
     return " ".join(f"{k}^{v}" for k, v in sorted(powers.items())) or None
+
+
+def unit_of(text: str) -> str | None:
+    """A unit as written (`m/s^2`) in its one spelling."""
+    return _unit(text)
+
+
+_BASE_UNITS: dict[str, tuple[str, Fraction]] = {
+    **{name: ("m", Fraction(10) ** power) for name, power in (("km", 3), ("cm", -2), ("mm", -3), ("m", 0))},
+    **{name: ("g", Fraction(10) ** power) for name, power in (("kg", 3), ("g", 0), ("mg", -3))},
+    **{name: ("s", Fraction(size)) for name, size in (("s", 1), ("min", 60), ("h", 3600), ("d", 86400), ("week", 604800))},
+    **{name: ("in", Fraction(size)) for name, size in (("in", 1), ("ft", 12), ("yd", 36), ("mi", 63360))},
+    "L": ("L", Fraction(1)), "mL": ("L", Fraction(1, 1000)), "$": ("cent", Fraction(100)), "cent": ("cent", Fraction(1)),
+    "lb": ("oz", Fraction(16)), "oz": ("oz", Fraction(1)),
+}  # fmt: skip
+
+
+def in_base_units(unit: str) -> tuple[Fraction, str] | None:
+    """A unit in its one spelling as (how many, of what): `km^1 h^-1` → (5/18, `m^1 s^-1`). None where it has no fixed size."""
+    size, powers = Fraction(1), {}
+    for part in unit.split(" "):
+        name, _, exponent = part.rpartition("^")
+        if name not in _BASE_UNITS:
+            return None
+        base, times = _BASE_UNITS[name]
+        size *= times ** int(exponent)
+        powers[base] = powers.get(base, 0) + int(exponent)
+    return size, " ".join(f"{k}^{v}" for k, v in sorted(powers.items()) if v)
 
 
 def _parts(name: str) -> list[tuple[str, int]]:

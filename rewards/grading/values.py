@@ -6,6 +6,7 @@ To be run under a deadline: sympy may take for ever.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -29,6 +30,56 @@ _REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(
 _CACHED = 4096
 
 
+_DOTTED = re.compile(r"(\d{1,40})\.(\d{0,40})\\dot\s*\{?(\d)\}?(\d{0,20})\\dot\s*\{?(\d)\}?")
+_GOES_ON = re.compile(r"(?<![\d.])(\d{1,40})\.(\d{2,60})\s*\\ldots\s*$")
+_PERIOD = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,20})\3+)")
+
+
+def _going_on(found: re.Match[str]) -> str:
+    """`0.2333\\ldots` → `0.2\\overline{3}`, if the digits show a period: thrice for one digit, twice for more."""
+    whole = _PERIOD.fullmatch(found[2])
+    return f"{found[1]}.{whole[1]}\\overline{{{whole[2] or whole[3]}}}" if whole else found[0]
+
+
+_DOUBLE_FACTORIAL = re.compile(r"(?<![\w.}])(\d{1,3})!!(?!!)")
+_CHOOSE = re.compile(r"\{([^{}\\]{1,20})\\choose\s*([^{}\\]{1,20})\}|^([^{}\\]{1,20})\\choose\s*([^{}\\]{1,20})$")
+_CHOSEN = re.compile(
+    r"(?:\{\s*\})?[_^]\s*\{?(\w{1,4})\}?\s*([CP])\s*_\s*(?:\{(\w{1,4})\}|(\w))|(?<![\w\\])([CP])\((\d{1,4}),\s*(\d{1,4})\)"
+)
+
+
+def _counted(found: re.Match[str]) -> str:
+    """`{}_{10}C_3`, `C(10,3)` → a binomial coefficient; with P the number of arrangements."""
+    n, kind, k = found[1] or found[6], found[2] or found[5], found[3] or found[4] or found[7]
+    return f"\\binom{{{n}}}{{{k}}}" + (f"\\cdot {k}!" if kind == "P" else "")
+
+
+_DETERMINANT = re.compile(
+    r"(?:(?:\\begin\{vmatrix\}|\\det\s*\(?\s*\\begin\{[pb]matrix\}|\|\s*\\begin\{(?:matrix|array)\}(?:\{[lcr| ]+\})?)"
+    r"(?P<body>(?:(?!\\begin).)*?)(?:\\end\{vmatrix\}|\\end\{[pb]matrix\}\s*\)?|\\end\{(?:matrix|array)\}\s*\|))",
+    re.DOTALL,
+)
+
+
+def _determinant(text: str) -> Any:
+    """The value of a determinant that is the whole text; None if it is none."""
+    import sympy
+
+    found = _DETERMINANT.fullmatch(text)
+    if found is None:
+        return None
+    rows = [row.split("&") for row in re.split(r"\\\\", found["body"]) if row.strip()]
+    if not rows or len(rows) > 6 or any(len(row) != len(rows) for row in rows):
+        return None
+    entries = [[value_of(entry.strip()) for entry in row] for row in rows]
+    return None if any(e is None for row in entries for e in row) else sympy.Matrix(entries).det()
+
+
+def _double_factorial(found: re.Match[str]) -> str:
+    n = int(found[1])
+    return str(math.prod(range(n, 0, -2)))
+
+
 def _repeating(found: re.Match[str]) -> str:
     """`0.1\\overline{6}` → `\\frac{15}{90}`."""
     fixed, period = found[1] + found[2], found[3]
@@ -47,6 +98,13 @@ def value_of(text: str) -> Any:
     plain = plain_number(text)
     if plain is not None:
         return sympy.Rational(plain[0], plain[1]) * scale
+    if "matrix" in text or "array" in text:
+        return None if (found := _determinant(text)) is None else found * scale
+    text = _DOUBLE_FACTORIAL.sub(
+        _double_factorial,
+        _CHOSEN.sub(_counted, _CHOOSE.sub(lambda m: f"\\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)),
+    )
+    text = _DOTTED.sub(r"\1.\2\\overline{\3\4\5}", _GOES_ON.sub(_going_on, text))
     text = _REPEATING.sub(_repeating, re.sub(r"_\s*(\w)(?!\w)", r"_{\1}", text))
     if _UNSAFE.search(text) or len(text) > LONGEST or not text:
         return None
@@ -215,18 +273,21 @@ def points(
     whole = any(e.has(sympy.factorial, sympy.binomial, sympy.Sum, sympy.Product, sympy.Mod) for e in (a, b))
     if all(e.has(sympy.floor, sympy.ceiling) for e in (a, b)):
         whole = whole or {str(s) for s in symbols} <= _COUNTS
+    bends = any(e.has(sympy.Abs, sympy.Max, sympy.Min, sympy.sign, sympy.floor, sympy.ceiling) for e in (a, b))
+    # Where a formula bends at numbers that may be large, points on both sides are wanted.
+    scales = (1, 40, 1, 1000) if bends and not any(e.has(sympy.factorial, sympy.binomial) for e in (a, b)) else (1,)
     complex_ones = a.has(sympy.I) or b.has(sympy.I)
     draw = random.Random(20_260_101)
-    kinds: list[Callable[[], Any]] = [
-        lambda: sympy.Rational(draw.randint(-3_000, 3_000), 997),
-        lambda: sympy.Rational(draw.randint(1, 4_000), 991),
-        lambda: sympy.Integer(draw.randint(1, 40)),
+    kinds: list[Callable[[int], Any]] = [
+        lambda k: sympy.Rational(k * draw.randint(-3_000, 3_000), 997),
+        lambda k: sympy.Rational(k * draw.randint(1, 4_000), 991),
+        lambda k: sympy.Integer(draw.randint(1, 40 * k)),
     ]
     only_complex: list[tuple[Any, Any]] = []
     for kind in kinds[2:] if whole else kinds:
         found: list[tuple[Any, Any]] = []
-        for _ in range(3 * POINTS):
-            point = {s: kind() for s in symbols}
+        for k in range(3 * POINTS):
+            point = {s: kind(scales[k % len(scales)]) for s in symbols}
             x, y = (_number(_at(e, point)) for e in (a, b))
             if x is None or y is None:
                 continue

@@ -12,6 +12,40 @@ _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "sev
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 
 
+_MONTHS = "january february march april may june july august september october november december".split()  # noqa: SIM905
+_MONTH = "(" + "|".join(_MONTHS) + ")"
+_DATE = re.compile(
+    rf"(?:the )?(?:{_MONTH}\s+(\d{{1,2}})(?:st|nd|rd|th)?|(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH})(?:\s*,?\s+(\d{{4}}))?\.?"
+)
+
+
+def date_of_words(text: str) -> str | None:
+    """`July 4th, 1776`, `4 July 1776` → `4 july 1776`; None for what is no date."""
+    found = _DATE.fullmatch(" ".join(text.lower().split()))
+    if found is None:
+        return None
+    return " ".join(part for part in (found[2] or found[3], found[1] or found[4], found[5]) if part)
+
+
+_PARTS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+}  # fmt: skip
+
+
+def fraction_of_words(text: str) -> tuple[int, int] | None:
+    """`two-thirds` → (2, 3), `one and a half` → (3, 2); None for anything else. Lower case wanted."""
+    whole, _, part = text.strip().rpartition(" and ")
+    count, _, name = re.sub(r"[\s-]+", " ", part).rpartition(" ")
+    bottom = _PARTS.get(name.removesuffix("s"))
+    top = 1 if count in ("a", "an") else number_of_words(count) if count else None
+    if bottom is None or not top or top < 1:
+        return None
+    before = number_of_words(whole) if whole else 0
+    if before is None or (whole and (before < 1 or top >= bottom)):
+        return None
+    return before * bottom + top, bottom
+
+
 def number_of_words(text: str) -> int | None:
     """`two hundred and thirty-one` → 231, `minus four` → -4; None for anything else. Lower case wanted."""
     words = re.split(r"[\s-]+", text.strip())

