@@ -157,6 +157,19 @@ def test_arms_keep_their_level_where_pairing_one_run_does_not(runs, training):
         assert single / 100 > 0.12
 
 
+def test_the_error_of_two_arms_is_the_spread_of_their_difference():
+    """Runs, problems and what is left: of the last, each of the first two has a part, and it counts once."""
+    generator = np.random.default_rng(9)
+
+    def draw(items):
+        return 0.5 + generator.normal(0, 0.04, (3, 1)) + items + generator.normal(0, 0.2, (3, 30))
+
+    found = [arms(draw(items), draw(items)) for items in generator.normal(0, 0.2, (2500, 1, 30))]
+    seen = np.var([one.value for one in found])
+    assert seen == pytest.approx(2 * 0.04**2 / 3 + 2 * 0.2**2 / 90, rel=0.08)
+    assert np.mean([one.se**2 for one in found]) == pytest.approx(seen, rel=0.1)
+
+
 def test_arms_find_what_is_there():
     generator = np.random.default_rng(8)
     hits = 0
