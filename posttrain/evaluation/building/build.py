@@ -120,8 +120,10 @@ def build(
 
 
 def check_writers(models: Sequence[str]) -> None:
-    """Raises:
-    Mistake: none, or two of the same model.
+    """Refuse no writer at all, and two of the same model: they would be told apart by nothing.
+
+    Raises:
+        Mistake: either.
     """
     if not models:
         raise Mistake("no one to write the questions")
