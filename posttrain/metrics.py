@@ -293,6 +293,25 @@ METRICS: dict[str, Metric] = {
         "share",
         "up",
     ),
+    # -- rollouts drawn under a scaffold that the loss does not have (`rollouts.strategy: scaffold`)
+    "scaffold/shown": Metric(
+        "Share of rollouts that were shown something", "rollouts whose scaffold holds an item ÷ rollouts", "share"
+    ),
+    "scaffold/ratio": Metric("Mean scaffold ratio", "mean over rollouts of λ(t) × λ_i"),
+    "scaffold/tokens": Metric(
+        "Prompt tokens that scaffolds add",
+        "mean over rollouts of tokens of the engine's prompt − of the row's own",
+        "tokens",
+    ),
+    "scaffold/advantage/<i>": Metric(
+        "Advantage of the i-th sample of a group",
+        "mean over groups of A of sample i = 1..G, before scaffold_negative; the first samples see the most",
+    ),
+    "scaffold/gap/<i>": Metric(
+        "How much likelier the scaffold made the i-th sample",
+        "mean over tokens of the scaffolded samples i of ln μ(o|q,R_S) − ln π_old(o|q); grpo only",
+        "nats",
+    ),
     # -- the end of a run, and of an evaluation pass over held-out rows
     "train_runtime": Metric("Length of the training loop", "wall seconds", "s"),
     "train_samples_per_second": Metric("Throughput over the run", "samples ÷ seconds of the loop", "1/s", "up"),

@@ -18,6 +18,7 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from posttrain.errors import Mistake
+from posttrain.trainers import scaffolds
 from posttrain.trainers.correction import Correction, mismatch, mismatch_metrics
 from posttrain.trainers.log import callbacks
 from posttrain.trainers.online import Online, bridge_of
@@ -40,7 +41,9 @@ class GRPO(WholeStep, Online, GRPOTrainer):
         """
         args = cls.Config(**parts.arguments)
         wanted = parts.recipe.rollouts.correction
-        correction = Correction.of(wanted.mode, wanted.clip_max, wanted.clip_min, parts.engine.same_numerics)
+        # Of samples drawn under another prompt, the usual weights would measure the prompt, not the sampler.
+        none_due = parts.engine.same_numerics or scaffolds.shows_more(parts.strategy)
+        correction = Correction.of(wanted.mode, wanted.clip_max, wanted.clip_min, none_due)
         if correction and args.loss_type == "vespo" and not correction.mode.startswith("token"):
             raise Mistake(
                 "rollouts.correction.mode: loss_type vespo takes a token_* mode (it forms the sequence weight)"
@@ -75,16 +78,16 @@ class GRPO(WholeStep, Online, GRPOTrainer):
         mask = output["completion_mask"]
         if "tool_mask" in output:
             mask = mask * output["tool_mask"]
-        if "old_per_token_logps" not in output:
-            with torch.no_grad():
-                output["old_per_token_logps"], _, _ = self._get_per_token_logps_and_entropies(
-                    self.model,
-                    torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1),
-                    torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
-                    output["completion_ids"].size(1),
-                    batch_size=self.args.per_device_train_batch_size,
-                )
-        old, sampler = output["old_per_token_logps"], output["sampling_per_token_logps"]
+        sampler = output["sampling_per_token_logps"]
+        if self._scaffolded:
+            # The sampler's own prompt, so that the ratio is that of two computations of one number; the loss goes on with
+            # the row's prompt and its own old log-probs.
+            seen = scaffolds.seen_batch(self.bridge.made, self._tokenizer.pad_token_id, self.accelerator.device)
+            old = self._log_probs(output, *seen)
+        else:
+            if "old_per_token_logps" not in output:
+                output["old_per_token_logps"] = self._log_probs(output, output["prompt_ids"], output["prompt_mask"])
+            old = output["old_per_token_logps"]
         weights = self.correction.weights(old, sampler, mask)
         if self.loss_type == "vespo":
             output["importance_sampling_ratio"] = torch.where(mask.bool(), weights, torch.ones_like(weights))
@@ -95,3 +98,15 @@ class GRPO(WholeStep, Online, GRPOTrainer):
         total = {k: (v.max() if k == "gap_max" else v.sum()).item() for k, v in gathered.items()}
         for name, value in mismatch_metrics(total).items():
             self._metrics["train"][name].append(value)
+
+    def _log_probs(self, output: dict[str, Any], prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> torch.Tensor:
+        """Of the batch's completions after these prompts, by the policy as it is; (N, T), no gradient."""
+        with torch.no_grad():
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([prompt_ids, output["completion_ids"]], dim=1),
+                torch.cat([prompt_mask, output["completion_mask"]], dim=1),
+                output["completion_ids"].size(1),
+                batch_size=self.args.per_device_train_batch_size,
+            )
+        return logps

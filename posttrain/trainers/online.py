@@ -1,8 +1,8 @@
 """What GRPO and RLOO share: rollouts from an engine, guarded rewards, records of both, and phase times.
 
 A mixin in front of a TRL trainer. It overrides, each for one reason:
-- `_generate_and_score_completions`: keep the rows beside the prompts; silence flat groups; leave out truncated rows; record
-  rollouts with their advantages;
+- `_generate_and_score_completions`: keep the rows beside the prompts; silence flat groups; tell a strategy that learns what its
+  samples got; measure scaffolds; leave out truncated rows; record rollouts with their advantages;
 - `_calculate_rewards`: keep the rewards of all processes, in which flat groups are found;
 - `_get_per_token_logps_and_entropies`, `_prepare_inputs`, `training_step`: time them, and report to the invariants;
 - and what `Resumable` does.
@@ -15,8 +15,9 @@ import math
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
-from posttrain.trainers import groups
+from posttrain.trainers import groups, scaffolds
 from posttrain.trainers.bridge import Bridge
 from posttrain.trainers.extras import bounded
 from posttrain.trainers.follow import Follower
@@ -42,6 +43,12 @@ class Online(Resumable):
     _without_truncated: bool = False
     _rewards: torch.Tensor | None = None
     """Of the last batch of all processes: (rows, functions), before weights; NaN = not judged."""
+    _scaffolded: bool = False
+    """Whether any rollout of the last batch, of all processes, was drawn under another prompt than its own."""
+    _micro: dict[str, Any] | None = None
+    """The micro-batch that is being trained on, and ..."""
+    _logps: torch.Tensor | None = None
+    """... the policy's log-probs of its completions."""
 
     def attach(self, parts: Parts, bridge: Bridge, scorer: Scorer) -> None:
         """Called once, right after TRL's constructor."""
@@ -76,6 +83,9 @@ class Online(Resumable):
         self.bridge.rows = [dict(row) for row in inputs]
         output = super()._generate_and_score_completions(inputs)
         self._silence_flat_groups(output)
+        if self.model.training:
+            self._teach()
+            self._look_at_scaffolds(output)
         if self._without_truncated:
             self._leave_out(output, torch.tensor(self._truncated(), device=self.accelerator.device))
         if self.invariants is not None:
@@ -105,6 +115,39 @@ class Online(Resumable):
         rows = len(output["advantages"])
         mine = slice(self.accelerator.process_index * rows, (self.accelerator.process_index + 1) * rows)
         output["advantages"][flat.repeat_interleave(size)[mine]] = 0.0
+
+    def _teach(self) -> None:
+        """A strategy that learns hears what the samples of all processes got."""
+        learn = getattr(self.parts.strategy, "learn", None)
+        if learn is None:
+            return
+        rewards = (self._rewards * self.reward_weights.to(self._rewards.device)).sum(dim=1).tolist()
+        names = gather_object([rollout.row_id for rollout in self.bridge.made])
+        learn(names, [_finite(reward) for reward in rewards])
+
+    def _look_at_scaffolds(self, output: dict[str, Any]) -> None:
+        if not scaffolds.shows_more(self.parts.strategy):
+            return
+        made, group = self.bridge.made, self.num_generations
+        mine = scaffolds.sums(made, output["advantages"], group).float().to(self.accelerator.device)
+        total = self.accelerator.reduce(mine, reduction="sum").cpu()
+        for name, value in scaffolds.metrics(total).items():
+            self._metrics["train"][name].append(value)
+        self._scaffolded = bool(total[group, 1] > 0)
+        if not self._scaffolded:
+            return
+        output[scaffolds.LEVEL] = scaffolds.levels(made).to(self.accelerator.device)
+        if getattr(self.parts.strategy, "drops_negative", False):
+            scaffolds.drop_negative(output["advantages"], made)
+
+    def _measure_gap(self) -> None:
+        """How far the prompt of the loss is from the one that was sampled under, on the first pass over a batch."""
+        inputs, logps, self._logps = self._micro, self._logps, None
+        if inputs is None or logps is None or not {scaffolds.LEVEL, "sampling_per_token_logps"} <= inputs.keys():
+            return
+        mine = scaffolds.gap_sums(inputs, logps.detach(), self.num_generations).to(self.accelerator.device)
+        for name, value in scaffolds.gap_metrics(self.accelerator.reduce(mine, reduction="sum")).items():
+            self._metrics["train"][name].append(value)
 
     def _truncated(self) -> list[bool]:
         return [rollout.finish != "stop" for rollout in self.bridge.made]
@@ -163,7 +206,9 @@ class Online(Resumable):
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled():
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            made = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            self._logps = made[0] if isinstance(made, tuple) else None
+            return made
         with self.parts.timer("logprobs"):
             return super()._get_per_token_logps_and_entropies(*args, **kwargs)
 
@@ -172,11 +217,17 @@ class Online(Resumable):
             inputs = super()._prepare_inputs(generation_batch)
             if self.invariants is not None and self.model.training:
                 self.invariants.consumes(inputs)
+            self._micro = inputs if self.model.training else None
             return inputs
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        every = self.args.steps_per_generation * self.num_iterations
+        first_pass = self._step % every < self.args.steps_per_generation
         with self.parts.timer("training"):
             loss = super().training_step(*args, **kwargs)
+        if first_pass:
+            self._measure_gap()
+        self._micro = self._logps = None
         if self.invariants is not None:
             self.invariants.loss(loss)
         return loss
