@@ -75,6 +75,9 @@ def bank_of(
 ) -> Bank:
     """Fit a table. `problems` are those of `benchmark`, if they are at hand; `tick` is called after each fold of `heldout`."""
     settings = settings or fitting.Settings()
+    if len(table.subjects) == 1:
+        where = table.subjects[0].where
+        raise Mistake(f"{where}: the answers of one model; a bank needs those of at least 2 models, better of {FEW}")
     said_benchmark = _one_of("benchmark", [(s.benchmark, s.where) for s in table.subjects])
     if benchmark is not None and said_benchmark is not None and benchmark != said_benchmark:
         where = next(s.where for s in table.subjects if s.benchmark == said_benchmark)

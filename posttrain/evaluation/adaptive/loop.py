@@ -38,8 +38,11 @@ class Rule:
     made after it is not one of fixed size. The error takes the items' parameters as known."""
 
     def __post_init__(self) -> None:
-        if self.items < 1 or self.batch < 1 or (self.se is not None and not (math.isfinite(self.se) and self.se > 0)):
-            raise ValueError("items and batch should be at least 1, se above 0")
+        for name in ("items", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1, not {getattr(self, name)}")
+        if self.se is not None and not (math.isfinite(self.se) and self.se > 0):
+            raise ValueError(f"se: above 0, not {self.se:g}")
 
 
 @dataclass(frozen=True, slots=True)

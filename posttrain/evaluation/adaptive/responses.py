@@ -96,7 +96,9 @@ def _json_lines(path: Path) -> Iterator[Subject]:
                 continue
             where = f"{path}, line {number}"
             try:
-                record = json.loads(line)
+                record = json.loads(line, object_pairs_hook=_once)
+            except _Twice as error:
+                raise Mistake(f"{where}: {error}") from error
             except (ValueError, RecursionError) as error:
                 raise Mistake(f"{where}: not JSON ({' '.join(str(error).split())[:200]})") from error
             if not isinstance(record, dict) or not isinstance(record.get("responses"), dict):
@@ -150,6 +152,8 @@ def _csv(path: Path) -> Iterator[Subject]:
 
 def _evaluation(folder: Path) -> Subject:
     file = folder / SAMPLES
+    if not file.is_file():
+        raise Mistake(f"{folder}: no {SAMPLES} here; give tables of responses or folders of evaluations")
     items = by_item(load_samples(file))
     if not items:
         raise Mistake(f"{file}: holds no samples")
@@ -169,10 +173,22 @@ def _evaluation(folder: Path) -> Subject:
     )
 
 
+class _Twice(Exception): ...
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: of an item that is there twice one answer would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f'"{named(next(name for name in names if names.count(name) > 1))}" is there twice')
+    return found
+
+
 def _share(value: Any, where: str) -> float:
     if isinstance(value, str):
         try:
-            value = {"true": 1.0, "false": 0.0}.get(value.lower()) if value.isalpha() else float(value)
+            value = {"true": 1.0, "false": 0.0}.get(value.lower(), value[:60]) if value.isalpha() else float(value)
         except ValueError:
             value = value[:60]
     if isinstance(value, bool | int | float) and 0 <= value <= 1:

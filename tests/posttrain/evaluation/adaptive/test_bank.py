@@ -107,6 +107,8 @@ def test_a_bank_is_written_with_where_it_comes_from_and_read_back(answers, tmp_p
         ("a.jsonl", '{"subject_id": "m", "responses": {"x": [1]}}\n', "line 1, item x: a response"),
         ("a.jsonl", '{"subject_id": "m", "responses": {"x": NaN}}\n', "line 1, item x: a response"),
         ("a.jsonl", '{"subject_id": "m", "responses": {}}\n', "has no responses"),
+        ("a.jsonl", '{"subject_id": "m", "responses": {"x": 1, "x": 0}}\n', 'line 1: "x" is there twice'),
+        ("a.csv", "item,m,n\nx,1,nan\n", "row 2, model n: a response should be 0, 1 or a share between, not 'nan'"),
         ("a.jsonl", "", "holds no models"),
         ("a.jsonl", '{"subject_id": "m", "responses": {"x": 1}}\n' * 2, 'line 2: model "m" is in'),
         ("a.csv", "item,m,n\nx,1\n", "a.csv, row 2: 2 columns, where the first row has 3"),
@@ -133,6 +135,8 @@ def test_tables_that_cannot_become_a_bank(answers, tmp_path):
         assert not (tmp_path / "bank.json").exists()
 
     refused("no such file or folder", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    refused("empty: no samples.jsonl here", tmp_path / "empty")
     one = write_lines(tmp_path / "one.jsonl", answers[:1], [p.item_id for p in PROBLEMS])
     refused("at least 2 models", one)
     other = write_lines(tmp_path / "other.jsonl", answers, [f"q{i}x" for i in range(30)])

@@ -153,7 +153,15 @@ def test_the_predicted_accuracy_covers_the_measured_one(bank, simulate):
     assert accuracy(everything.ability, everything.trace, a, b) == pytest.approx((x.mean(),) * 3)
 
 
-@pytest.mark.parametrize("wrong", [{"items": 0}, {"batch": 0}, {"se": 0.0}, {"se": float("nan")}])
-def test_rules_that_are_none(wrong):
-    with pytest.raises(ValueError, match="at least 1"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"items": 0}, "items: at least 1, not 0"),
+        ({"batch": -2}, "batch: at least 1, not -2"),
+        ({"se": 0.0}, "se: above 0, not 0"),
+        ({"se": float("nan")}, "se: above 0, not nan"),
+    ],
+)
+def test_rules_that_are_none(wrong, said):
+    with pytest.raises(ValueError, match=said):
         Rule(**wrong)
