@@ -19,6 +19,7 @@ from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
 from posttrain.recipe.schema import Use as UseSetting
 from posttrain.rundir import RunDir
+from posttrain.scaffolding import Widest, widest
 from posttrain.trainers import ONLINE, TRAINERS
 from posttrain.trainers.parts import Parts
 from posttrain.trainers.scorer import Judged
@@ -66,7 +67,27 @@ def use_of(setting: str | UseSetting) -> tuple[str, dict[str, Any]]:
 def strategy(recipe: Recipe) -> Strategy:
     name, arguments = use_of(recipe.rollouts.strategy)
     where = "rollouts.strategy"
-    return Use(resolve_path(name, STRATEGIES, f"{where}.use"), arguments, where).build()
+    use = Use(resolve_path(name, STRATEGIES, f"{where}.use"), arguments, where)
+    try:
+        return use.build()
+    except ValueError as error:
+        raise Mistake(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def scaffolds(recipe: Recipe, strategy: Strategy, rows: Any, tokenizer: Any) -> Widest:
+    """The longest scaffolds of the training rows.
+
+    Raises:
+        Mistake: see `widest`.
+    """
+    return widest(
+        strategy,
+        rows,
+        tokenizer,
+        room=models.max_length(recipe.model, models.load_config(recipe.model)),
+        max_tokens=recipe.rollouts.sampling.max_tokens,
+        template_args=recipe.model.template_args,
+    )
 
 
 def engine(recipe: Recipe, run: RunDir, tokenizer: Any) -> Engine:
@@ -157,6 +178,8 @@ def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
     for one in scorers:
         stack.callback(one.guard.close)
     online = is_online(recipe)
+    way = strategy(recipe) if online else None
+    seen = scaffolds(recipe, way, train, tokenizer) if way is not None else Widest()
     wants_engine = online or bool(recipe.evaluation)
     sampler = engine(recipe, run, tokenizer) if wants_engine else None
     if sampler is not None:
@@ -177,7 +200,8 @@ def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
         eval=held_out,
         peft_config=peft_config,
         engine=sampler,
-        strategy=strategy(recipe) if online else None,
+        strategy=way,
+        seen_tokens=seen.prompt,
         sampling=sampling(recipe),
         judged=scorers,
         stack=stack,

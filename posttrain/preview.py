@@ -23,6 +23,7 @@ from posttrain.recipe.check import check
 from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
 from posttrain.rundir import RunDir
+from posttrain.scaffolding import Widest
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores
 from rollouts.prompts import encode
@@ -58,9 +59,20 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     console.print(f"{total:,} parameters, {trained:,} of them trained ({trained / total:.2%})", highlight=False)
     console.rule("batches")
     console.print(_pairs({**{f"rows: {k}": v for k, v in counts.items()}, **geometry.as_dict()}))
+    seen = Widest()
+    if assemble.is_online(recipe):
+        seen = assemble.scaffolds(recipe, assemble.strategy(recipe), rows, tokenizer)
+    if seen.scaffold:
+        console.rule("scaffold, seen by the engine alone while its schedule lasts")
+        told = {
+            "longest scaffold, tokens": seen.scaffold,
+            "of row": seen.scaffold_row,
+            "longest prompt with it": seen.prompt,
+        }
+        console.print(_pairs(told))
     console.rule(f"memory, estimated per device of {processes} process{'es' if processes > 1 else ''}")
     longest = max((len(encode(tokenizer, r["prompt"], **recipe.model.template_args)) for r in rows), default=None)
-    memory = planning.memory_of(recipe, config, arguments, processes, prompt_tokens=longest)
+    memory = planning.memory_of(recipe, config, arguments, processes, prompt_tokens=longest, seen_tokens=seen.prompt)
     console.print(_pairs(memory.readable()))
     console.rule(f"the first {SHOWN} prompts, as the model sees them")
     judged = assemble.judged(recipe)

@@ -165,6 +165,7 @@ def memory(
     optim: str = "adamw_torch",
     shards: int = 1,
     sampled_at_once: int = 0,
+    sampled_tokens: int = 0,
 ) -> Memory:
     """An estimate of peak memory on one device.
 
@@ -182,6 +183,7 @@ def memory(
         checkpointing: keep each block's input alone, and one block's activations at a time.
         shards: processes that weights, gradients and optimiser are spread over (FSDP, ZeRO-3); 1 = every one has all.
         sampled_at_once: sequences in the cache of an engine that lives in this process; 0 = it lives elsewhere.
+        sampled_tokens: length of the longest of those, where prompts are longer for the engine (scaffolds); 0 = `tokens`.
     """
     width = BYTES[dtype]
     trained, trained_width = (shape.parameters, width) if adapter is None else (adapter, 4)
@@ -196,7 +198,7 @@ def memory(
     )
     rows = min(sequences * tokens, HEAD_TOKENS)
     head = 2 * rows * min(shape.vocab, HEAD_VOCABULARY) * 4 + sequences * tokens * shape.hidden * 4
-    cache = 2 * shape.layers * shape.kv_heads * shape.head_dim * width * sampled_at_once * tokens
+    cache = 2 * shape.layers * shape.kv_heads * shape.head_dim * width * sampled_at_once * max(tokens, sampled_tokens)
     return Memory(
         weights=weights,
         gradients=trained * trained_width // shards,
@@ -258,6 +260,7 @@ def memory_of(
     processes: int,
     *,
     prompt_tokens: int | None = None,
+    seen_tokens: int = 0,
     shards: int = 1,
 ) -> Memory:
     """`memory` of a recipe.
@@ -266,6 +269,7 @@ def memory_of(
         recipe: a checked recipe. `config`: the model's transformers configuration, or a mapping with its keys.
         arguments: of the TRL configuration class (`trl_arguments`).
         prompt_tokens: the longest prompt of the data; absent = the recipe's bound, else 512.
+        seen_tokens: the longest prompt with a scaffold, which the engine alone sees; 0 = there is none.
         shards: processes that share weights and optimiser (FSDP, ZeRO-3); 1 = none.
     """
     args = {**DEFAULTS, **{k: v for k, v in arguments.items() if v is not None}}
@@ -290,4 +294,5 @@ def memory_of(
         optim=str(args.get("optim", "adamw_torch_fused")),
         shards=shards,
         sampled_at_once=sampled,
+        sampled_tokens=seen_tokens + args["max_completion_length"] if seen_tokens else 0,
     )

@@ -30,6 +30,8 @@ def prompts_fit(scene: Scene) -> Finding:
     wanted = scene.parts.sampling.max_tokens
     longest, row = scene.longest_prompt
     told = f"longest prompt {longest} tokens ({row}) + max_tokens {wanted} = {longest + wanted}"
+    if (seen := scene.parts.seen_tokens) > longest:
+        longest, told = seen, f"longest prompt with its scaffold {seen} tokens + max_tokens {wanted} = {seen + wanted}"
     if longest + wanted > most:
         return bad(
             f"{told} is more than the {where}'s {most}: such completions would be cut short",
@@ -84,7 +86,7 @@ def memory_fits(scene: Scene) -> Finding:
     processes = scene.world.num_processes
     wanted: Memory = planning.memory_of(
         scene.recipe, config, scene.parts.arguments, processes, prompt_tokens=longest,
-        shards=shards(scene.trainer.accelerator),
+        seen_tokens=scene.parts.seen_tokens, shards=shards(scene.trainer.accelerator),
     )  # fmt: skip
     have, where = capacity(scene.trainer.accelerator.device)
     need = wanted.total

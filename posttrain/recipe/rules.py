@@ -150,9 +150,18 @@ def _correction(recipe: Recipe) -> Found:
         return
     if algorithm in ("rloo", "dpo", "sft"):
         return
-    on = correction.mode != "off" if correction.mode != "auto" else engine in OTHER_NUMERICS
+    on = correction.mode != "off"
+    if correction.mode == "auto":
+        on = engine in OTHER_NUMERICS and not _scaffolded(recipe)
     if on:
         yield from truncated_with_correction(recipe)
+
+
+def _scaffolded(recipe: Recipe) -> bool:
+    """Samples are drawn under prompts that the loss does not have, so that `auto` corrects nothing."""
+    strategy = recipe.rollouts.strategy
+    given = {} if isinstance(strategy, str) else strategy.with_
+    return name_of(strategy) in ("scaffold", STRATEGIES["scaffold"]) and not given.get("in_loss", False)
 
 
 def truncated_with_correction(recipe: Recipe) -> Found:

@@ -155,7 +155,7 @@ class Correction(Strict):
     mode: Literal[
         "auto", "off", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "geometric_mask"
     ] = "auto"
-    """`auto` = `token_truncate` on the vLLM engines, `off` where sampler and trainer are one module. `geometric_mask` drops sequences whose per-token geometric mean ratio leaves [clip_min, clip_max], whatever their length; TRL's default, `sequence_mask`, drops long ones."""
+    """`auto` = `token_truncate` on the vLLM engines, `off` where sampler and trainer are one module, and with `scaffold`, whose samples are drawn under another prompt than the loss has (a mode named here is then worked out under that prompt, by one more forward pass). `geometric_mask` drops sequences whose per-token geometric mean ratio leaves [clip_min, clip_max], whatever their length; TRL's default, `sequence_mask`, drops long ones."""
     clip_max: Annotated[FiniteFloat, Field(gt=0)] | None = None
     """Upper bound of the ratio; absent = 2.0 (token), 1.05 (geometric), 3.0 (sequence)."""
     clip_min: Annotated[FiniteFloat, Field(ge=0)] | None = None
@@ -166,7 +166,7 @@ class Rollouts(Strict):
     engine: str | Use = "transformers"
     """`transformers` (in process), `vllm` (in process), `vllm-server` (stock servers: `with: {urls: [...]}`), or an import path."""
     strategy: str | Use = "single"
-    """How a sample comes about: `single`, or an import path."""
+    """How a sample comes about: `single`, `scaffold` (part of a rubric shown to the sampler), or an import path."""
     sampling: Sampling = Field(default_factory=Sampling)
     """How tokens are drawn."""
     correction: Correction = Field(default_factory=Correction)

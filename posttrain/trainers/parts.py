@@ -32,6 +32,8 @@ class Parts:
     peft_config: Any = None
     engine: Engine | None = None
     strategy: Strategy | None = None
+    seen_tokens: int = 0
+    """Longest prompt with a scaffold that the engine may get; 0 = there are no scaffolds."""
     sampling: Sampling = field(default_factory=Sampling)
     judged: list[Judged] = field(default_factory=list)
     timer: Timer = field(default_factory=Timer)

@@ -1,0 +1,70 @@
+"""Is there room for the scaffolds of a run: prompt, scaffold and completion in the model's length, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from posttrain.errors import Mistake
+from rollouts.prompts import encode
+
+
+@dataclass(frozen=True)
+class Widest:
+    """Over the rows of a run."""
+
+    scaffold: int = 0
+    """Tokens of the longest scaffold."""
+    scaffold_row: str = ""
+    prompt: int = 0
+    """Tokens of the longest prompt with its scaffold: what the engine may get."""
+
+
+def widest(
+    strategy: Any,
+    rows: Iterable[Mapping[str, Any]],
+    tokenizer: Any,
+    *,
+    room: int,
+    max_tokens: int,
+    template_args: Mapping[str, Any],
+) -> Widest:
+    """The longest scaffolds of `rows`; nothing where the strategy has none (`longest`).
+
+    Args:
+        room: tokens of prompt and completion that the model has. `max_tokens`: of the longest completion.
+
+    Raises:
+        Mistake: a row has not what the strategy shows, or prompt, scaffold and completion do not fit.
+    """
+    longest = getattr(strategy, "longest", None)
+    if longest is None:
+        return Widest()
+    from rollouts.records import Row
+
+    turn = partial(encode, tokenizer, **template_args)
+    found, worst, least = Widest(), (0, 0, 0, ""), room
+    for number, values in enumerate(rows):
+        row = Row(str(values.get("row_id", f"row {number}")), values["prompt"],
+                  {k: v for k, v in values.items() if k not in ("prompt", "row_id")})  # fmt: skip
+        try:
+            added = longest(row, turn)
+        except Exception as error:  # a column that is not there, or a template that takes no such turn
+            raise Mistake(f"rollouts.strategy: {' '.join(str(error).split())[:400]}") from error
+        prompt = len(turn(row.prompt))
+        scaffold, name = max((found.scaffold, found.scaffold_row), (added, row.row_id), key=lambda pair: pair[0])
+        found = Widest(scaffold, name, max(found.prompt, prompt + added))
+        worst = max(worst, (prompt + added, prompt, added, row.row_id))
+        if added:
+            least = min(least, room - max_tokens - prompt)
+    total, prompt, added, name = worst
+    if added and total + max_tokens > room:
+        fits = f"set rollouts.strategy.with.max_tokens: {least} (whole items are then left out), " if least > 0 else ""
+        raise Mistake(
+            f"rollouts.strategy: row {name}: prompt {prompt} + scaffold {added} + rollouts.sampling.max_tokens {max_tokens} = "
+            f"{total + max_tokens} tokens is more than the model's length {room}; {fits}lower rollouts.sampling.max_tokens, "
+            "or raise model.max_length"
+        )
+    return found

@@ -1,0 +1,148 @@
+"""Room for scaffolds: what `posttrain plan` says of them, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from transformers import AutoTokenizer
+
+from posttrain import assemble, preview
+from posttrain.errors import Mistake
+from posttrain.plan import memory_of
+from posttrain.recipe import load
+from posttrain.recipe.reading import read
+from posttrain.scaffolding import Widest, widest
+from rollouts.prompts import encode
+from rollouts.strategies.scaffold import Scaffold
+from rollouts.strategies.single import SingleTurn
+
+LONG = {"criterion": "names the dose and says why", "points": 5}
+SHORT = {"criterion": "is kind", "points": -2}
+ROWS = [
+    {"row_id": "a", "prompt": [{"role": "user", "content": "how much?"}], "rubric": [LONG, SHORT]},
+    {"row_id": "b", "prompt": [{"role": "user", "content": "how much of it, and when, and why?"}], "rubric": [SHORT]},
+    {"row_id": "c", "prompt": [{"role": "user", "content": "hm"}], "rubric": []},
+]
+
+
+@pytest.fixture
+def tokenizer(tiny):
+    return AutoTokenizer.from_pretrained(tiny)
+
+
+def of(strategy, tokenizer, rows=ROWS, room=4000, max_tokens=100):
+    return widest(strategy, rows, tokenizer, room=room, max_tokens=max_tokens, template_args={})
+
+
+def lengths(strategy, tokenizer):
+    """By rendering every row with all of its criteria."""
+    from rollouts.records import Row
+
+    found = []
+    for row in ROWS:
+        record = Row(row["row_id"], row["prompt"], {"rubric": row["rubric"]})
+        full = encode(tokenizer, strategy.prompt(record, range(len(row["rubric"]))))
+        found.append((len(full), len(encode(tokenizer, row["prompt"]))))
+    return found
+
+
+def test_the_longest_over_the_rows(tokenizer):
+    found = of(Scaffold(), tokenizer)
+    both = lengths(Scaffold(), tokenizer)
+    assert found == Widest(max(f - p for f, p in both), "a", max(f for f, _ in both))
+    assert of(SingleTurn(), tokenizer) == Widest()
+
+
+def test_a_bound_of_the_scaffold_counts(tokenizer):
+    bounded = of(Scaffold(max_tokens=50), tokenizer)
+    assert bounded.scaffold == 50
+    assert bounded.prompt == 50 + max(p for _, p in lengths(Scaffold(), tokenizer))
+
+
+def test_what_does_not_fit_is_refused_with_the_bound_that_fits(tokenizer):
+    full, prompt = max(lengths(Scaffold(), tokenizer))
+    with pytest.raises(
+        Mistake, match=rf"prompt {prompt} \+ scaffold {full - prompt} \+ .* 100 = {full + 100} tokens"
+    ) as e:
+        of(Scaffold(), tokenizer, room=full + 99)
+    assert "\n" not in str(e.value)
+    most = int(str(e.value).split("with.max_tokens: ")[1].split()[0])
+    assert of(Scaffold(max_tokens=most), tokenizer, room=full + 99).prompt <= full - 1
+    assert of(Scaffold(), tokenizer, room=full + 100).prompt == full
+
+
+def test_a_row_without_the_column_is_named(tokenizer):
+    with pytest.raises(Mistake, match=r"rollouts\.strategy: row a: there is no column marks to take criteria from"):
+        of(Scaffold("marks"), tokenizer)
+
+
+def recipe(tiny, tmp_path, rows=ROWS, strategy=None, **more):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "model": {"name": tiny, **more.pop("model", {})},
+        "adapter": {"r": 4, "lora_alpha": 8},
+        "data": {"train": {"path": str(path)}},
+        "rewards": [{"use": "rewards.math:correct"}],
+        "rollouts": {"sampling": {"max_tokens": 12}, "strategy": strategy or "scaffold", **more.pop("rollouts", {})},
+        "trainer": {"algorithm": "grpo", "args": {"per_device_train_batch_size": 2, "num_generations": 2, "max_steps": 2, "bf16": False}},
+        "run": {"name": "t", "directory": str(tmp_path)},
+    }  # fmt: skip
+
+
+def test_the_plan_counts_them(tiny, tmp_path, tokenizer):
+    rows = [{**row, "answer": "1"} for row in ROWS]
+    out = io.StringIO()
+    preview.show(read(recipe(tiny, tmp_path, rows), []), console=Console(file=out, width=200))
+    found = of(Scaffold(), tokenizer)
+    told = " ".join(out.getvalue().split())
+    assert f"longest scaffold, tokens {found.scaffold:,} of row a longest prompt with it {found.prompt:,}" in told
+    out = io.StringIO()
+    preview.show(read(recipe(tiny, tmp_path, rows, "single"), []), console=Console(file=out, width=200))
+    assert "longest scaffold" not in out.getvalue()
+
+
+def test_the_engines_cache_holds_the_scaffold_and_the_forward_pass_does_not(tiny, tmp_path):
+    from posttrain import models
+    from posttrain.recipe.homes import trl_arguments
+    from posttrain.rundir import RunDir
+
+    made = load(recipe(tiny, tmp_path))
+    arguments = trl_arguments(made, RunDir(tmp_path))
+    config = models.load_config(made.model)
+    without = memory_of(made, config, arguments, 1, prompt_tokens=30)
+    with_it = memory_of(made, config, arguments, 1, prompt_tokens=30, seen_tokens=30 + 42)
+    assert with_it.cache == without.cache * (30 + 42 + 12) // (30 + 12)
+    assert (with_it.activations, with_it.head) == (without.activations, without.head)
+
+
+def test_options_that_contradict_each_other_are_one_line(tiny, tmp_path):
+    made = load(recipe(tiny, tmp_path, strategy={"use": "scaffold", "with": {"intra": "binary"}}))
+    with pytest.raises(
+        Mistake, match=r"^rollouts\.strategy: scaffold: m is None; it should be given with intra: binary"
+    ):
+        assemble.strategy(made)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mode", "fine"),
+    [
+        ("scaffold", "auto", True),
+        ({"use": "scaffold", "with": {"alpha": 20.0}}, "auto", True),
+        ("single", "auto", False),
+        ({"use": "scaffold", "with": {"in_loss": True}}, "auto", False),
+        ("scaffold", "token_truncate", False),
+        ("scaffold", "off", True),
+    ],
+)
+def test_truncated_sampling_is_refused_only_where_it_is_corrected(tiny, tmp_path, strategy, mode, fine):
+    rollouts = {"engine": "vllm", "sampling": {"max_tokens": 12, "top_p": 0.8}, "correction": {"mode": mode}}
+    wanted = recipe(tiny, tmp_path, strategy=strategy, rollouts=rollouts)
+    if fine:
+        load(wanted)
+    else:
+        with pytest.raises(Mistake, match=r"rollouts.sampling.top_p: 0.8 with importance-sampling correction"):
+            load(wanted)
