@@ -15,8 +15,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from posttrain.trainers import dpo, grpo, rloo, sft
-from rollouts.strategies.single import SingleTurn
+from posttrain.trainers import lean
+
+lean.without_vllm()
+
+from posttrain.trainers import dpo, grpo, rloo, sft  # noqa: E402
+from rollouts.strategies.single import SingleTurn  # noqa: E402
 
 _seen: Counter[str] = Counter()
 
