@@ -14,6 +14,7 @@ from rollouts.engines.transformers import TransformersEngine
 from rollouts.engines.vllm import VLLMEngine
 from rollouts.engines.vllm_server import VLLMServerEngine
 from rollouts.records import Ask, Engine, Row, Sampling, Session
+from rollouts.strategies.scaffold import Scaffold
 
 TEXT = (Path(rollouts.records.__file__).parent / "README.md").read_text()
 
@@ -56,3 +57,20 @@ def test_the_strategy_of_the_example(tiny):
         expected = tiny.logprobs(rollout.prompt_ids, rollout.completion_ids)
         for own, value, true in zip(rollout.mask, rollout.logprobs, expected, strict=True):
             assert value == pytest.approx(true, abs=2e-5) if own else value == 0.0
+
+
+def test_options_of_the_scaffold_are_those_of_the_constructor():
+    section = TEXT.split("\n### `scaffold`")[1].split("\n### ")[0]
+    named = [
+        x
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for x in re.findall(r"`(\w+)`", line.split("|")[1])
+    ]
+    assert sorted(named) == sorted(inspect.signature(Scaffold).parameters)
+    for line in section.splitlines():
+        if line.startswith("| `"):
+            options = re.findall(r"`(\w+)`", line.split("|")[1])
+            for option, told in zip(options, line.split("|")[2].replace("`", "").split(","), strict=False):
+                default = inspect.signature(Scaffold).parameters[option].default
+                assert told.strip() == ("" if default is None else f"{default:g}" if isinstance(default, float) else str(default).lower())  # fmt: skip
