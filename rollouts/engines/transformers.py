@@ -186,7 +186,13 @@ class TransformersEngine:
             from peft import PeftModel
 
             adapters.check_weights(adapter_dir, "transformers engine")
-            model = PeftModel.from_pretrained(base, adapter_dir)
+            try:
+                model = PeftModel.from_pretrained(base, adapter_dir)
+            except (RuntimeError, ValueError) as error:  # other shapes, or modules that this model does not have
+                said = " ".join(str(error).split())
+                raise EngineError(
+                    f"transformers engine: adapter {adapter_dir} does not fit {self.spec.model}: {said[:300]}"
+                ) from error
         self._own, self._own_is = model.eval(), want
         return self._own
 

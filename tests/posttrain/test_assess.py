@@ -56,3 +56,19 @@ def test_a_mistake_is_one_line(words, said, capsys):
 def test_what_a_page_cannot_be_made_of_is_a_mistake(tmp_path):
     with pytest.raises(Mistake, match="no result"):
         assess.regrade_folder(str(tmp_path))
+
+
+def test_an_adapter_of_another_shape_is_one_line(tmp_path, capsys):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    config = Qwen2Config(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=300
+    )  # fmt: skip
+    other = get_peft_model(AutoModelForCausalLM.from_config(config), LoraConfig(r=4, target_modules=["q_proj"]))
+    other.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    words = ["evaluate", "--model", "miniature/arithmetic", "--benchmark", "arithmetic", "--limit", "2"]
+    assert cli.main([*words, "--adapter", str(tmp_path / "adapter"), "--out", str(tmp_path / "out")]) in (2, 3)
+    said = capsys.readouterr().err
+    assert "does not fit" in said
+    assert "Traceback" not in said
