@@ -156,6 +156,12 @@ class Scaffold:
         ratio = self.ratio(ask, session)
         if not ratio:
             return Seen(0.0, plain, [], 0, 0)
+        bos = getattr(session.tokenizer, "bos_token", None)
+        if bos and isinstance(ask.row.prompt, str) and ask.row.prompt.startswith(bos):
+            raise ValueError(
+                f"row {ask.row.row_id}: a template was run on its text already (it begins with {bos}), so a scaffold cannot be "
+                "put before it; give messages instead (data.train.chat: true)"
+            )
         # Keyed draws (ours): the same for any number of processes, and when a run goes on.
         seed = derive(session.run_seed, "scaffold", session.progress.step, ask.row.row_id, ask.sample)
         drawn = self.chosen(ask.row, ratio, seed)

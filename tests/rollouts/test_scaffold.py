@@ -251,6 +251,15 @@ def test_plain_text_rows_and_a_place_for_templates_without_system_turns():
     assert text.endswith("how much ? <assistant>")
 
 
+def test_text_on_which_a_template_was_run_already_takes_no_prefix():
+    s = session()
+    tokenizer = Words()
+    tokenizer.bos_token = "<s>"
+    s = Session(s.engine, tokenizer, Sampling(), 0, progress=Progress(1, 350), group=1, training=True)
+    with pytest.raises(ValueError, match=r"row a: a template was run on its text already \(it begins with <s>\)"):
+        Scaffold().run(asks("a", group=1, prompt="<s> how much ?"), s)
+
+
 def test_words_of_ones_own():
     class Terse(Scaffold):
         def text(self, row, shown):

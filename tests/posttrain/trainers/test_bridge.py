@@ -12,6 +12,7 @@ from posttrain.trainers.bridge import Bridge
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.timing import Timer
 from rollouts.records import Completion, Rollout, Sampling, StaleRollout
+from rollouts.strategies.scaffold import Scaffold
 from rollouts.strategies.single import SingleTurn
 
 
@@ -174,3 +175,21 @@ def test_there_is_no_progress_where_nothing_is_trained(bridge):
     b = bridge(Echo(), book)
     ask(b, rows("a", "a"), trainer(group=2, training=False))
     assert (book.sessions[0].progress, book.sessions[0].training) == (None, False)
+
+
+def test_a_group_spread_over_processes_is_shown_what_one_process_would_show(bridge):
+    rubric = [{"criterion": f"point {i}", "points": 1} for i in range(9)]
+    everything = [{**row, "rubric": rubric} for row in rows(*["a"] * 8, *["b"] * 8, *["c"] * 8)]
+
+    def shown(processes):
+        found, size = [], 24 // processes
+        for rank in range(processes):
+            b = bridge(Echo(), Scaffold())
+            # s = 71 of 350, where the ratio is about one half
+            ask(b, everything[size * rank : size * (rank + 1)], trainer(rank, step=70, group=8, max_steps=350))
+            found += [(r.row_id, r.sample, tuple(r.info["scaffold_shown"])) for r in b.made]
+        return found
+
+    alone = shown(1)
+    assert shown(2) == shown(3) == alone
+    assert [len(s) for _, _, s in alone[:8]] == [4, 4, 3, 2, 2, 1, 1, 0]
