@@ -174,7 +174,9 @@ def parser() -> argparse.ArgumentParser:
                        help="ask about so many single chunks only, drawn by --seed (0: only groups)")  # fmt: skip
     build.add_argument("--multi-hop", type=int, default=0, metavar="N",
                        help="ask about N groups of chunks of one document too; such questions need two of them")  # fmt: skip
-    build.add_argument("--cross-document", type=int, default=0, metavar="N", help="the same with N groups across documents")
+    build.add_argument(
+        "--cross-document", type=int, default=0, metavar="N", help="the same with N groups across documents"
+    )
     build.add_argument("--hops", metavar="A-B", help="chunks of a group (default 2-5)")
     build.add_argument("--types", metavar="A,B", help="types of questions: factual, numeric, definition, comparison, cause, "
                        "procedure (default: any)")  # fmt: skip
@@ -287,7 +289,7 @@ def rewards_command(options: argparse.Namespace) -> None:
 
 
 MORE = ("shots", "shots_from", "until_interval", "chunk", "device", "flops_per_byte")
-"""Settings of a full evaluation that are only passed on if they are given."""
+"""Settings of an evaluation that are only passed on if they are given."""
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
@@ -331,8 +333,6 @@ def _adaptive(options: argparse.Namespace) -> dict[str, Any]:
         if unused := ["bank"] * (options.bank is not None) + list(given):
             raise Mistake(f"--{unused[0]} belongs to --adaptive; give that too")
         return {}
-    if other := next((name for name in MORE if getattr(options, name)), None):
-        raise Mistake(f"--{other.replace('_', '-')} does not go with --adaptive; leave one of them out")
     if options.bank is None:
         raise Mistake("--adaptive needs an item bank: --bank PATH (made by posttrain irt fit)")
     from posttrain.evaluation.adaptive.loop import Rule

@@ -104,7 +104,7 @@ def evaluate(
     sampling = sampling or Sampling(temperature=0.0)
     may_grow = chunk is None and until_interval is None and not getattr(engine, "same_numerics", True)
     chunk = chunk if chunk is not None else CHUNK if until_interval is None else CHUNK_UNTIL
-    _check(samples, sampling, limit, chunk)
+    check(samples, sampling, limit, chunk)
     problems = benchmark.load(path, limit)
     stop = None if until_interval is None else UntilInterval(until_interval, problems, samples, seed)
     look = find_style(style or benchmark.style, tokenizer)
@@ -192,7 +192,8 @@ def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_nam
     }
 
 
-def _check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> None:
+def check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> None:
+    """Raises a `Mistake` for settings that no evaluation can have."""
     if samples < 1:
         raise Mistake(f"samples: at least 1, not {samples}")
     if limit is not None and limit < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ COSTS = (
     ("on", "device", "text"),
     ("GPU-seconds", "gpu_seconds", "number"),
     ("completion tokens a second", "tokens_per_second", "number"),
+    ("share of the tokens of all items of the bank (estimated)", "of_full.share", "share"),
     ("tokens a problem", "per_item.tokens", "number"),
     ("tokens a right answer", "per_correct.tokens", "number"),
     ("a right answer", "per_correct.seconds", "seconds"),
@@ -64,6 +65,8 @@ class Row:
     size: str
     seconds: float | None
     notes: list[str]
+    ability: Cell | None = None
+    """Of an adaptive evaluation, in standard deviations of the bank's models, ± one standard error."""
 
 
 @dataclass
@@ -101,6 +104,8 @@ class Block:
     """(what, its value at each of `cost_when`)."""
     cost_when: list[str]
     readings: list[Reading] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """See `said_of`."""
 
 
 def build(run: Run) -> list[Block]:
@@ -119,12 +124,14 @@ def _block(run: Run, benchmark: str, key: str, found: list[Evaluation]) -> Block
     if len(pair) == 2 and first.adaptive is None:
         words = verdicts.compare(run.evaluation_root, first, last, told)
     columns = _columns(found)
+    rows = [_row(e, columns) for e in found]
     return Block(
         benchmark=benchmark + (", adaptive" if first.adaptive is not None else ""),
         key=key,
         size=_size(last),
         columns=[(name, _meaning(name)) for name in columns],
-        rows=[_row(e, columns) for e in found],
+        rows=rows,
+        notes=said_of(rows),
         words=words,
         against=f"{last.moment} against {first.moment}",
         charts=[c for c in _charts(key, found, pair, told) if c],
@@ -175,7 +182,29 @@ def _row(evaluation: Evaluation, columns: list[str]) -> Row:
         size="–" if n is None else f"{n:,.0f}" + (f" × {k:,.0f}" if k else ""),
         seconds=number(result.get("seconds")),
         notes=told,
+        ability=_ability_cell(evaluation),
     )
+
+
+def _ability_cell(evaluation: Evaluation) -> Cell | None:
+    if (found := evaluation.ability()) is None:
+        return None
+    value, se = found
+    return Cell(f"{value:+.2f}", "" if se is None else f"± {se:.2f}")
+
+
+def said_of(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Each note once, with the moments that it is of: nothing where it is of all of several."""
+    moments: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            moments.setdefault(note, []).append(row.when)
+    found = []
+    for note, when in moments.items():
+        of_all = len(when) == len(rows) > 1
+        short = ", ".join(when) if len(when) <= 3 else f"{when[0]} and {len(when) - 1} others"
+        found.append(("" if of_all else short, note))
+    return found
 
 
 def cell(estimate: tuple[float, float | None, float | None] | None) -> Cell:

@@ -100,8 +100,8 @@ def evaluate_adaptive(
         benchmark = find_benchmark(benchmark)
     sampling = sampling or Sampling(temperature=0.0)
     rule = rule or Rule()
-    if samples < 1 or (samples > 1 and sampling.temperature == 0):
-        raise Mistake(f"samples: {samples}; at least 1, and 1 at temperature 0")
+    chunk = full.CHUNK if chunk is None else chunk
+    full.check(samples, sampling, limit, chunk)
     problems = benchmark.load(path, limit)
     look = find_style(style or benchmark.style, tokenizer)
     if shots:
@@ -119,7 +119,7 @@ def evaluate_adaptive(
         return there
     found_there = find(folder, settings, benchmark, known.problems, progress=progress)
     regraded = found_there.settle(source={"benchmark": named, "data": path, "limit": limit})
-    source = _Source(asking, known, samples, marks(settings), folder, found_there.lines, chunk or full.CHUNK)
+    source = _Source(asking, known, samples, marks(settings), folder, found_there.lines, chunk)
     session = Session(known.a, known.b, rule, known.bank.prior, known.bank.start)
 
     def tell(_: Any) -> str:

@@ -161,3 +161,16 @@ def test_ability_over_training_has_its_band(module, make_run):
     html = build(root).read_text(encoding="utf-8")
     assert "Ability over training" in html
     assert "gsm8k, adaptive" in html
+    assert [(row.ability.value, row.ability.interval) for row in block.rows] == [
+        ("-0.50", "± 0.25"),
+        ("+0.10", "± 0.25"),
+        ("+0.90", "± 0.25"),
+    ]
+    assert "predicted accuracy" in html
+
+
+def test_a_note_of_every_moment_is_said_once():
+    rows = [blocks.Row(when, [], [], "", "", None, notes) for when, notes in (
+        ("before", ["a", "b"]), ("step 1", ["a", "c"]), ("step 2", ["a", "c"]), ("step 3", ["a", "c"]), ("after", ["a", "c"]))]  # fmt: skip
+    assert blocks.said_of(rows) == [("", "a"), ("before", "b"), ("step 1 and 3 others", "c")]
+    assert blocks.said_of(rows[:1]) == [("before", "a"), ("before", "b")]

@@ -290,3 +290,27 @@ def test_all_items_asked_are_all_of_the_cost(scripted, tokenizer, bank, tmp_path
         "total": cost["tokens"]["total"],
         "share": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"samples": 0}, "samples: at least 1"),
+        ({"samples": 2, "sampling": Sampling(temperature=0.0)}, "would all be the same"),
+        ({"limit": 0}, "limit: at least 1"),
+        ({"chunk": -1}, "chunk: at least 1"),
+        ({"until_interval": 2.0}, "until_interval"),
+    ],
+)
+def test_settings_that_no_evaluation_has(scripted, tokenizer, bank, tmp_path, wrong, said):
+    engine = scripted(knows_small_numbers)
+    with pytest.raises(Mistake, match=said):
+        run(engine, tokenizer, bank, tmp_path / "out", **wrong)
+    assert not engine.asked
+
+
+def test_the_device_is_said_and_chunks_change_nothing(scripted, tokenizer, bank, tmp_path):
+    whole = run(scripted(knows_small_numbers), tokenizer, bank, tmp_path / "a", device="2 x H100")
+    parts = run(scripted(knows_small_numbers), tokenizer, bank, tmp_path / "b", chunk=3)
+    assert (whole.cost["device"], whole.cost["devices"]) == ("H100", 2)
+    assert parts.adaptive["trace"] == whole.adaptive["trace"]
