@@ -108,8 +108,32 @@ def test_symmetry_of_the_cases():
     odd = {p for p, x, y in zip(pairs, there, back, strict=True) if x.right != y.right}
     assert odd == {
         ("0.35", r"0.35\%"), (r"\frac14", r"\frac14\%"), ("3:5", "6:10"), ("9:45", "18:90"), ("4", r"\boxed{4}+1"),
+        ("0.3", r"0.3\%"), ("3:5", "9:15"), ("3:45", "6:90"), (r"\frac{3}{5}", r"0.6\%"), ("4:7", "8:14"),
     }  # fmt: skip
     assert len(pairs) > 1500
+
+
+NOISE = (
+    r"\displaystyle {}", r"\left({}\right)", "{}.", r"{}\,", r"\; {} \;", r"\mathbf{{{}}}", r"\boxed{{{}}}", r"\textcolor{{red}}{{{}}}", "  {}  ",
+    r"{{{}}}", r"{}\quad", "${}$",
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(NUMBERS, NUMBERS, st.data())
+def test_formatting_changes_no_verdict(a, b, data):
+    gold, answer = data.draw(st.sampled_from(ways(a)[:6])), data.draw(st.sampled_from(ways(b)[:3]))
+    plain = grade(gold, boxed(answer)).right
+    for noise, verdict in zip(NOISE, grade_many([(gold, boxed(n.format(answer))) for n in NOISE]), strict=True):
+        assert verdict.right == plain == (a == b), (gold, noise.format(answer), verdict)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(4, 900))
+def test_a_bend_far_from_zero_is_seen(bend):
+    far = [(f"|x-{bend}|", f"{bend}-x"), (f"|x-{bend}|", f"x-{bend}"), (rf"\lfloor n/{bend}\rfloor", "0")]
+    assert not any(v.right for v in grade_many([(gold, boxed(answer)) for gold, answer in far]))
+    assert grade(f"|x-{bend}|", boxed(f"|{bend}-x|")).right
 
 
 ONES = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()  # noqa: SIM905
