@@ -189,3 +189,26 @@ def test_a_run_that_ends_in_an_evaluation_keeps_its_step(parts):
     assert [name for name in wanted if not torch.equal(wanted[name], mine[name])] == []
     assert logged(again.run) == logged(whole.run)
     assert rolled(again.run) == rolled(whole.run)
+
+
+@pytest.mark.parametrize(
+    ("options", "args"),
+    [
+        ({"inter": "linear"}, {"steps_per_generation": 2, "per_device_train_batch_size": 4, "max_steps": 7}),
+        ({"inter": "adaptive", "passes": 0.4, "scaffold_negative": "drop"}, {"max_steps": 5}),
+    ],
+)
+def test_scaffolds_go_on_as_they_would_have(parts, options, args):
+    """The schedule, the draws and what the strategy has learned of each row; 3 lies within a generation batch of the first."""
+    from rollouts.strategies.scaffold import Scaffold
+
+    class Terse(Scaffold):
+        def text(self, row, shown):
+            return "hint " + " ".join(row.columns["rubric"][i]["criterion"] for i in shown)
+
+    def scaffolded(built):
+        built.strategy = Terse(place="user", **options)
+        rubric = [{"criterion": c * 2, "points": 1} for c in "abcdefg"]
+        built.train = built.train.add_column("rubric", [rubric] * len(built.train))
+
+    assert not unlike(parts, "grpo", args, (3,), change=scaffolded)
