@@ -15,6 +15,7 @@ from rewards.completions import text_of
 from rewards.criteria import reading, running
 from rewards.criteria.item import Criterion, Verdict
 from rewards.criteria.scoring import OnError, Undecided, aggregate, score
+from rewards.judge import Counts, Judge, Question
 
 WINDOW = 1000
 """Verdicts over which `at_most` counts."""
@@ -32,6 +33,7 @@ class Rubric:
     Args:
         column: the data's column with the rubrics (see `rewards.criteria.reading.rubric`). A row that holds null there is not judged.
         criteria: a rubric for every row instead, as a list or as the path of a YAML file.
+        judge: settings of `rewards.judge.JudgeSettings`, or a YAML file with them; needed where a criterion has no `check`.
         on_error: what an answer with a criterion that nobody could decide gets: `mask_row` None, `drop_criterion` the score without
             it, `raise` an error.
         at_most: the alarm: more failed verdicts than this share of 1000, among the last 1000, raise.
@@ -46,6 +48,7 @@ class Rubric:
         self,
         column: str = "rubric",
         criteria: str | list[dict[str, Any]] | None = None,
+        judge: Mapping[str, Any] | str | None = None,
         on_error: OnError = "mask_row",
         at_most: float = 0.05,
         floor: float | None = None,
@@ -64,6 +67,7 @@ class Rubric:
         self.at_most = at_most
         self.floor = floor
         self.check_seconds = check_seconds
+        self.judge = None if judge is None else Judge(judge)
         self._for_all: list[Criterion] | None = None
         if isinstance(criteria, (str, Path)):
             self._for_all = reading.yaml_file(criteria)
@@ -111,7 +115,11 @@ class Rubric:
         texts = [text_of(completion) for completion in completions]
         names = [f"row {name}" for name in columns.get("row_id") or range(1, len(texts) + 1)]
         rubrics = self._rubrics(names, columns)
-        found = await self._decided(texts, rubrics)
+        found: list[list[dict[str, Any]]] = [[_blank(c) for c in criteria or ()] for criteria in rubrics]
+        counts = Counts()
+        await asyncio.gather(
+            self._by_code(found, texts, rubrics), self._by_judge(found, texts, rubrics, prompts, counts)
+        )
         scores: list[float | None] = []
         for name, criteria, decided in zip(names, rubrics, found, strict=True):
             try:
@@ -120,23 +128,37 @@ class Rubric:
             except Undecided as error:
                 why = next(one["why"] for one in decided if one["verdict"] is Verdict.FAILED)
                 raise ValueError(f"{name}: {error}: {why}") from error
-        self._tell(found, scores, rubrics, log_extra, log_metric)
+        self._tell(found, scores, rubrics, counts, log_extra, log_metric)
         self._watch(found)
         return scores
 
-    async def _decided(
-        self, texts: Sequence[str], rubrics: Sequence[list[Criterion] | None]
-    ) -> list[list[dict[str, Any]]]:
-        """For each answer, what is told of each of its criteria."""
-        found: list[list[dict[str, Any]]] = [[_blank(c) for c in criteria or ()] for criteria in rubrics]
-        jobs = [
-            (text, [c.check for c in criteria or () if c.check]) for text, criteria in zip(texts, rubrics, strict=True)
-        ]
-        checked = await asyncio.to_thread(running.run, jobs, self.check_seconds)
+    async def _by_code(
+        self, found: list[list[dict[str, Any]]], texts: Sequence[str], rubrics: Sequence[list[Criterion] | None]
+    ) -> None:
+        checks = [[c.check for c in criteria or () if c.check] for criteria in rubrics]
+        # In a thread: the event loop is the judge's meanwhile.
+        checked = await asyncio.to_thread(running.run, list(zip(texts, checks, strict=True)), self.check_seconds)
         for row, findings in zip(found, checked, strict=True):
-            for one, (verdict, why) in zip([r for r in row if r["by"] == "code"], findings, strict=True):
+            for one, (verdict, why) in zip((r for r in row if r["by"] == "code"), findings, strict=True):
                 one.update(verdict=verdict, why=why)
-        return found
+
+    async def _by_judge(
+        self,
+        found: list[list[dict[str, Any]]],
+        texts: Sequence[str],
+        rubrics: Sequence[list[Criterion] | None],
+        prompts: Sequence[Any] | None,
+        counts: Counts,
+    ) -> None:
+        places = [(i, k) for i, row in enumerate(rubrics) for k, c in enumerate(row or ()) if c.check is None]
+        if not places or self.judge is None:
+            return
+        if prompts is None:
+            raise ValueError("the judge needs the prompts")
+        asked = [(prompts[i], texts[i], found[i][k]) for i, k in places]
+        rulings = await self.judge.rule([Question(p, t, one["text"], one["points"]) for p, t, one in asked], counts)
+        for (_, _, one), ruling in zip(asked, rulings, strict=True):
+            one.update(verdict=ruling.verdict, why=ruling.explanation, agreement=ruling.agreement)
 
     def _rubrics(self, names: Sequence[str], columns: Mapping[str, Any]) -> list[list[Criterion] | None]:
         if self._for_all is not None:
@@ -161,14 +183,17 @@ class Rubric:
 
     def _decidable(self, criteria: Sequence[Criterion], name: str) -> None:
         for number, one in enumerate(criteria, 1):
-            if one.check is None:
-                raise ValueError(f"{name}: criterion {number} ({one.text[:60]!r}) has no check")
+            if one.check is None and self.judge is None:
+                raise ValueError(
+                    f"{name}: criterion {number} ({one.text[:60]!r}) has no check and there is no judge; set judge, or give it a check"
+                )
 
     def _tell(
         self,
         found: Sequence[Sequence[dict[str, Any]]],
         scores: Sequence[float | None],
         rubrics: Sequence[list[Criterion] | None],
+        counts: Counts,
         log_extra: Callable[[str, list[Any]], None] | None,
         log_metric: Callable[[str, float], None] | None,
     ) -> None:
@@ -180,6 +205,13 @@ class Rubric:
             log_metric("rubric/failed", every.count(Verdict.FAILED) / len(every))
             if (mean := aggregate(scores)) is not None:
                 log_metric("rubric/clipped_mean", mean)
+        if log_metric is not None and counts.questions:
+            for name in ("questions", "calls", "cached", "tokens", "seconds"):
+                log_metric(f"judge/{name}", getattr(counts, name))
+            log_metric("judge/failed", counts.failed / counts.questions)
+            agreed = [one["agreement"] for row in found for one in row if one["agreement"] is not None]
+            if agreed:
+                log_metric("judge/agreement", sum(agreed) / len(agreed))
 
     def _watch(self, found: Sequence[Sequence[dict[str, Any]]]) -> None:
         every = [one for row in found for one in row]

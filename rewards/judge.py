@@ -1,0 +1,210 @@
+"""A model that says which criteria a response meets, behind any OpenAI-compatible endpoint. No answer is never a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.completions import text_of
+from rewards.criteria.item import Verdict
+from rewards.judges import parse, template, votes
+from rewards.judges.cache import Cache, Entry, key_of
+from rewards.judges.client import Client, Counts, JudgeError, Silent
+from rewards.judges.settings import JudgeSettings, read
+
+__all__ = ["Counts", "Judge", "JudgeError", "JudgeSettings", "Question", "Ruling"]
+
+EXPLANATION = 1000
+"""Characters of an explanation that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Does `response` meet `criterion`? `conversation`: what came before it, as text or messages."""
+
+    conversation: Any
+    response: str
+    criterion: str
+    points: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the judge says. `explanation` of a FAILED one: why there is no verdict."""
+
+    verdict: Verdict
+    explanation: str = ""
+    agreement: float | None = None
+    """Share of several votes that agree with their majority; None with one."""
+    tokens: int = 0
+    """Prompt and answer, over all requests for it; those of one request for several criteria count with its first."""
+    cached: bool = False
+    """Nothing was asked for it."""
+
+
+@dataclass(slots=True)
+class _Ballot:
+    """One vote on one question: asked once, however many questions of a call are the same."""
+
+    key: bytes
+    question: Question
+    vote: int
+    verdict: Verdict = Verdict.FAILED
+    explanation: str = ""
+    tokens: int = 0
+    cached: bool = False
+
+
+class Judge:
+    """See `JudgeSettings`. One object may be used from several event loops, and by several threads one after another.
+
+    Raises:
+        ValueError: a wrong setting, a key that cannot be read, a cache that cannot be opened; one line.
+    """
+
+    def __init__(self, settings: JudgeSettings | Mapping[str, Any] | str | Path):
+        self.settings = read(settings)
+        self.counts = Counts()
+        """Of all calls so far."""
+        self._cache = Cache(self.settings.cache) if self.settings.cache is not None else None
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
+        self._version = template.version()
+        Client(self.settings)  # a missing key shows now
+
+    async def rule(self, questions: Sequence[Question], counts: Counts | None = None) -> list[Ruling]:
+        """One ruling a question, in order. What could not be had is FAILED, with the reason. Verdicts are in the cache as soon as
+        they are there, so that a call that is cancelled has not asked for nothing. What it took is added to `counts`.
+
+        Raises:
+            JudgeError: the endpoint refuses the key or does not know the model.
+        """
+        began = time.monotonic()
+        ballots: dict[bytes, _Ballot] = {}
+        cast: list[list[_Ballot]] = []
+        for question in questions:
+            keys = [self._key(question, vote) for vote in range(self.settings.votes)]
+            cast.append([ballots.setdefault(k, _Ballot(k, question, v)) for v, k in enumerate(keys)])
+        if self._cache is not None:
+            for key, entry in (await asyncio.to_thread(self._cache.get, list(ballots))).items():
+                _fill(ballots[key], entry)
+                ballots[key].cached = True
+        spent = Counts()
+        try:
+            await self._ask([b for b in ballots.values() if not b.cached], spent)
+            rulings = [self._ruling(votes_cast) for votes_cast in cast]
+            spent.questions = len(rulings)
+            spent.cached = sum(r.cached for r in rulings)
+            spent.failed = sum(r.verdict is Verdict.FAILED for r in rulings)
+            return rulings
+        finally:
+            spent.seconds = time.monotonic() - began
+            for total in (self.counts, counts):
+                if total is not None:
+                    total.add(spent)
+
+    async def close(self) -> None:
+        """End the connections of this event loop, and the cache's."""
+        if (client := self._clients.pop(asyncio.get_running_loop(), None)) is not None:
+            await client.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _key(self, question: Question, vote: int) -> bytes:
+        """Of all that a verdict depends on; not of the fence, which follows from it."""
+        one = self.settings
+        shown = question.points if one.show_points else None
+        said = [_turns(question.conversation, one.keep_system), question.response, question.criterion, shown]
+        seed = None if one.seed is None else one.seed + vote
+        return key_of([said, one.model, one.mode, one.sampling(), seed, vote, self._version])
+
+    async def _ask(self, ballots: Sequence[_Ballot], spent: Counts) -> None:
+        groups: dict[Any, list[_Ballot]] = {}
+        for ballot in ballots:
+            q = ballot.question
+            alone = self.settings.mode == "criterion"
+            about = ballot.key if alone else (ballot.vote, key_of([_turns(q.conversation, True), q.response]))
+            groups.setdefault(about, []).append(ballot)
+        if not groups:
+            return
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = Client(self.settings)
+        client = self._clients[loop]
+        tasks = [asyncio.ensure_future(self._settle(client, group, spent)) for group in groups.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, client: Client, group: list[_Ballot], spent: Counts) -> None:
+        """Ask about the criteria of one request until each has a verdict, or enough answers could not be read."""
+        one = self.settings
+        open_ = group
+        for attempt in range(one.attempts):
+            first = open_[0].question
+            items = [(b.question.criterion, b.question.points if one.show_points else None) for b in open_]
+            prompt = template.message(_turns(first.conversation, one.keep_system), first.response, items, one.mode)
+            # The same seed would give the same unreadable answer again.
+            seed = None if one.seed is None else one.seed + open_[0].vote + 1009 * attempt
+            try:
+                reply = await client.ask(prompt, template.schema(len(items), one.mode), seed, spent)
+            except Silent as error:
+                for ballot in open_:
+                    ballot.explanation = str(error)
+                return
+            open_[0].tokens += reply.tokens
+            await self._read(reply.text, reply.whole, open_)
+            open_ = [b for b in open_ if b.verdict is Verdict.FAILED]
+            if not open_:
+                return
+        for ballot in open_:
+            ballot.explanation = f"{ballot.explanation}; asked {one.attempts} times"
+
+    async def _read(self, text: str, whole: bool, ballots: Sequence[_Ballot]) -> None:
+        try:
+            if not whole:
+                raise parse.Unread(f"the answer was cut at {self.settings.max_tokens} tokens")
+            found = parse.verdicts(text, len(ballots), self.settings.mode)
+        except parse.Unread as error:
+            found = [error] * len(ballots)
+        kept: list[tuple[bytes, Entry]] = []
+        for ballot, entry in zip(ballots, found, strict=True):
+            if isinstance(entry, parse.Unread):
+                ballot.explanation = str(entry)
+            else:
+                entry = (entry[0], entry[1][:EXPLANATION])
+                _fill(ballot, entry)
+                kept.append((ballot.key, entry))
+        if kept and self._cache is not None:
+            await asyncio.to_thread(self._cache.put, kept)
+
+    @staticmethod
+    def _ruling(ballots: Sequence[_Ballot]) -> Ruling:
+        verdict, agreement = votes.decide([b.verdict for b in ballots])
+        speaker = next((b for b in ballots if b.verdict is verdict), ballots[0])
+        return Ruling(
+            verdict,
+            speaker.explanation if speaker.verdict is verdict else "the votes have no majority",
+            agreement,
+            sum(b.tokens for b in ballots),
+            all(b.cached for b in ballots),
+        )
+
+
+def _fill(ballot: _Ballot, entry: Entry) -> None:
+    ballot.verdict = Verdict.MET if entry[0] else Verdict.UNMET
+    ballot.explanation = entry[1]
+
+
+def _turns(conversation: Any, keep_system: bool) -> list[tuple[str, str]]:
+    if isinstance(conversation, str):
+        return [("user", conversation)]
+    turns = [(str(turn.get("role", "user")), text_of([{**turn, "role": "assistant"}])) for turn in conversation]
+    return [turn for turn in turns if keep_system or turn[0] not in ("system", "developer")]

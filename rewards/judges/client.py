@@ -1,0 +1,207 @@
+"""One endpoint, asked patiently: retries with jitter, and one probe at a time while it is lost. Bound to its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from rewards.judges import key as keys
+from rewards.judges.limits import Limits
+from rewards.judges.settings import JudgeSettings
+
+FIRST, LONGEST = 0.5, 15.0
+"""Seconds before the second try, and the most between two."""
+ASKED_FOR = 60.0
+"""The most that an endpoint's own `Retry-After` is heeded, in seconds."""
+AGAIN = (408, 409, 429)
+"""Status codes below 500 that are tried again."""
+NEVER = (401, 403, 404)
+"""Status codes that no request of this judge will ever get past."""
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was asked, and what came of it. `seconds` is wall time."""
+
+    questions: int = 0
+    calls: int = 0
+    """Requests, with those that were tried again."""
+    cached: int = 0
+    failed: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Counts) -> None:
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+class JudgeError(ValueError):
+    """The judge cannot be used at all: its key is refused, there is no such model. One line."""
+
+
+class Silent(Exception):
+    """No answer to one request, after all tries; why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, and the tokens of prompt and answer together."""
+
+    text: str
+    tokens: int
+    whole: bool
+    """False if it was cut at `max_tokens`."""
+
+
+class Client:
+    """The official asynchronous client, its own retries off: ours are counted, share limits, and know when all fail.
+
+    Raises:
+        ValueError: the key cannot be read, or the client is not installed.
+    """
+
+    def __init__(self, settings: JudgeSettings):
+        try:
+            import openai
+        except ImportError as error:
+            raise ValueError(f"judge: the openai package is missing ({error}); pip install openai") from error
+        self.settings = settings
+        self._openai = openai
+        self._key = keys.read(settings.api_key_env)
+        if self._key is None and settings.url is None:
+            raise ValueError(f"judge: OpenAI's endpoint needs a key; put it into {settings.api_key_env}, or set url")
+        # A proxy that the environment names has no business between this machine and itself.
+        local = settings.url is not None and urlsplit(settings.url).hostname in LOCAL
+        self._client = openai.AsyncOpenAI(
+            base_url=settings.url or "https://api.openai.com/v1",
+            api_key=self._key or "none",
+            timeout=settings.timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if local else None,
+        )
+        self._limits = Limits(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
+        self._lost_since: float | None = None
+        self._probing = False
+
+    async def ask(self, prompt: str, schema: dict[str, Any], seed: int | None, counts: Counts) -> Reply:
+        """One answer; requests and tokens are added to `counts`.
+
+        Raises:
+            Silent: none came, and trying again is of no use or was tried enough.
+            JudgeError: nor will there ever be one.
+        """
+        # Four characters a token is a guess, corrected by what the endpoint counts.
+        guess = len(prompt) // 4 + self.settings.max_tokens
+        why, pause = "", 0.0
+        for attempt in range(self.settings.retries + 1):
+            await asyncio.sleep(pause)
+            async with self._limits.request(guess) as took, self._allowed():
+                counts.calls += 1
+                found = await self._once(prompt, schema, seed)
+                took.append(found.tokens if isinstance(found, Reply) else 0)
+            if isinstance(found, Reply):
+                counts.tokens += found.tokens
+                return found
+            why, asked = found
+            pause = asked if asked is not None else self._backoff(attempt)
+        raise Silent(f"{why}; tried {self.settings.retries + 1} times")
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    @staticmethod
+    def _backoff(attempt: int) -> float:
+        return min(LONGEST, FIRST * 2**attempt) * random.uniform(0.5, 1.0)
+
+    @contextlib.asynccontextmanager
+    async def _allowed(self) -> Any:
+        """While the endpoint is lost, one request at a time may look for it."""
+        lost = self._lost_since is not None and time.monotonic() - self._lost_since > self.settings.patience
+        if lost and self._probing:
+            raise Silent(f"the judge has not answered for {self.settings.patience:g} s")
+        self._probing = lost or self._probing
+        try:
+            yield
+        finally:
+            if lost:
+                self._probing = False
+
+    async def _once(self, prompt: str, schema: dict[str, Any], seed: int | None) -> Reply | tuple[str, float | None]:
+        """An answer, or why there is none yet and how long the endpoint wants to be left alone."""
+        openai, settings = self._openai, self.settings
+        try:
+            # The client's time-out is for each read; an endpoint that sends a byte now and then would pass it.
+            async with asyncio.timeout(settings.timeout):
+                answer = await self._client.chat.completions.create(
+                    model=settings.model,
+                    messages=[{"role": "user", "content": prompt}],
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    max_tokens=settings.max_tokens,
+                    **({} if seed is None else {"seed": seed}),
+                    **_format(settings.structured, schema),
+                    extra_body=dict(settings.extra) or None,
+                )
+        except (TimeoutError, openai.APITimeoutError):
+            return self._missed(f"no answer within {settings.timeout:g} s"), None
+        except openai.APIConnectionError as error:
+            return self._missed(f"cannot be reached: {self._line(error.__cause__ or error)}"), None
+        except openai.APIStatusError as error:
+            code = error.status_code
+            said = f"status {code}: {self._line(error)}"
+            if code in NEVER:
+                key = f"; is the key in {settings.api_key_env} right?" if code != 404 else "; are url and model right?"
+                raise JudgeError(f"judge {settings.model}: {said}{key}") from error
+            if code < 500 and code not in AGAIN:
+                self._lost_since = None
+                raise Silent(said) from error
+            return (said if code < 500 else self._missed(said)), _retry_after(error)
+        except openai.OpenAIError as error:  # an answer that is no answer of this interface
+            return self._missed(self._line(error)), None
+        except ValueError as error:  # not JSON
+            return self._missed(f"not an answer of this interface: {self._line(error)}"), None
+        self._lost_since = None
+        try:
+            choice = answer.choices[0]
+            content, whole = choice.message.content, choice.finish_reason != "length"
+        except (AttributeError, TypeError, IndexError):
+            return "the answer has no choices", None
+        used = getattr(getattr(answer, "usage", None), "total_tokens", None)
+        return Reply(content if isinstance(content, str) else "", used if isinstance(used, int) else 0, whole)
+
+    def _missed(self, why: str) -> str:
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+        return why
+
+    def _line(self, error: BaseException) -> str:
+        return keys.hide(" ".join((str(error) or type(error).__name__).split())[:200], self._key)
+
+
+def _format(structured: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if structured == "none":
+        return {}
+    if structured == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    return {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "verdict", "schema": schema, "strict": True},
+        }
+    }
+
+
+def _retry_after(error: Any) -> float | None:
+    try:
+        seconds = float(error.response.headers.get("retry-after", ""))
+    except (TypeError, ValueError):
+        return None
+    return min(seconds, ASKED_FOR) + random.uniform(0, 0.5) if seconds >= 0 else None

@@ -1,0 +1,90 @@
+"""How much may be asked of an endpoint: at once, and in a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+MINUTE = 60.0
+
+
+class Window:
+    """At most `limit` of something in any span of `seconds`. Time is handed in.
+
+    One amount above the limit passes alone, when nothing else is in the span.
+    """
+
+    def __init__(self, limit: float, seconds: float = MINUTE):
+        self.limit = limit
+        self.seconds = seconds
+        self._taken: deque[list[float]] = deque()
+        self._sum = 0.0
+
+    def wait(self, now: float, amount: float) -> float:
+        """Seconds until `amount` may be taken; 0 = at once."""
+        while self._taken and self._taken[0][0] <= now - self.seconds:
+            self._sum -= self._taken.popleft()[1]
+        if not self._taken:
+            self._sum = 0.0
+            return 0.0
+        over = self._sum + amount - self.limit
+        for when, had in self._taken:
+            if over <= 0:
+                return 0.0
+            over -= had
+            if over <= 0 or when == self._taken[-1][0]:
+                return max(when + self.seconds - now, 1e-3)
+        return 0.0
+
+    def take(self, now: float, amount: float) -> list[float]:
+        """Count it. The entry may be corrected by `correct` once it is known what it came to."""
+        entry = [now, amount]
+        self._taken.append(entry)
+        self._sum += amount
+        return entry
+
+    def correct(self, entry: list[float], amount: float) -> None:
+        if any(entry is one for one in self._taken):
+            self._sum += amount - entry[1]
+            entry[1] = amount
+
+
+class Limits:
+    """Concurrency, requests and tokens a minute, of one process and event loop. Rates are for the whole run: of WORLD_SIZE
+    processes each keeps to its share."""
+
+    def __init__(self, concurrency: int, requests: float | None, tokens: float | None):
+        world = os.environ.get("WORLD_SIZE", "1")
+        share = max(1, int(world)) if world.isdigit() else 1
+        self._room = asyncio.Semaphore(concurrency)
+        self._turn = asyncio.Lock()
+        self._requests = None if requests is None else Window(requests / share)
+        self._tokens = None if tokens is None else Window(tokens / share)
+
+    @asynccontextmanager
+    async def request(self, tokens: int) -> AsyncIterator[list[int]]:
+        """Room for one request that is thought to take `tokens`; put what it took into the list that is given."""
+        async with self._room:
+            entry = await self._admitted(tokens)
+            took: list[int] = []
+            yield took
+            if took and entry is not None and self._tokens is not None:
+                self._tokens.correct(entry, took[0])
+
+    async def _admitted(self, tokens: int) -> list[float] | None:
+        if self._requests is None and self._tokens is None:
+            return None
+        async with self._turn:  # first come, first served
+            while True:
+                now = time.monotonic()
+                waits = [w.wait(now, a) for w, a in ((self._requests, 1), (self._tokens, tokens)) if w is not None]
+                if max(waits) <= 0:
+                    break
+                await asyncio.sleep(max(waits))
+            if self._requests is not None:
+                self._requests.take(now, 1)
+            return None if self._tokens is None else self._tokens.take(now, tokens)

@@ -1,0 +1,146 @@
+"""What can be set of a judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """A judge behind an OpenAI-compatible endpoint. All defaults are ours but where said.
+
+    Raises:
+        ValueError: a value that cannot be; one line that names the setting.
+    """
+
+    model: str
+    """The model's name at the endpoint."""
+    url: str | None = None
+    """Base URL, ending in `/v1`; None = OpenAI's."""
+    api_key_env: str = "POSTTRAIN_JUDGE_KEY"
+    """Environment variable with the key; the variable of that name and `_FILE` may name a file instead."""
+    mode: Literal["criterion", "response"] = "criterion"
+    """One request a criterion (HealthBench, the paper), or all criteria of a response numbered in one (a later state of the code)."""
+    votes: int = 1
+    """Verdicts a criterion, an odd number; the majority of them counts."""
+    show_points: bool = False
+    """Write a criterion's points before it, as HealthBench does and the released code does not."""
+    keep_system: bool = True
+    """Show the judge the conversation's system turns, as HealthBench does and the released code does not."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = 0
+    """Of the first vote and attempt; the others count on from it. None = not sent."""
+    max_tokens: int = 1024
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """What the endpoint is asked to enforce."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body, say `chat_template_kwargs: {enable_thinking: false}`."""
+    concurrency: int = 32
+    """Requests on their way at once, of one process."""
+    requests_per_minute: float | None = None
+    """Of the whole run; each of WORLD_SIZE processes keeps to its share."""
+    tokens_per_minute: float | None = None
+    """Prompt and answer tokens, likewise."""
+    timeout: float = 60.0
+    """Seconds of one request."""
+    retries: int = 10
+    """Further tries of a request that met 429, 5xx, 408, 409, a time-out or a broken connection."""
+    patience: float = 120.0
+    """Seconds without any answer after which the judge counts as lost: then one request at a time looks for it, others fail."""
+    attempts: int = 3
+    """Answers asked for until one can be read."""
+    cache: str | None = None
+    """SQLite file with the verdicts so far; None = none is kept. On a disk of this machine, not on NFS."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for one in dataclasses.fields(self):
+            value, hint = getattr(self, one.name), hints[one.name]
+            if choices := [c for c in get_args(hint) if isinstance(c, str)]:
+                if value not in choices:
+                    raise ValueError(f"{one.name} should be one of {', '.join(choices)}, not {value!r}")
+            elif not _fits(value, hint):
+                raise ValueError(f"{one.name} should be {_WORDS[hint]}, not {value!r:.60}")
+        for name in ("votes", "max_tokens", "concurrency", "attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} should be 1 or more, not {getattr(self, name)}")
+        for name in ("timeout", "patience", "requests_per_minute", "tokens_per_minute"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name} should be above 0, not {value}")
+        if self.retries < 0 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError("retries and temperature should be 0 or more, top_p above 0 and at most 1")
+        if self.votes % 2 == 0:
+            raise ValueError(f"votes should be odd, so that there is a majority, not {self.votes}")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"{self.votes} votes at temperature 0 are one vote; raise temperature, or set votes: 1")
+        if not self.model.strip():
+            raise ValueError("model should name the judge's model")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url should begin with http:// or https://, not {self.url!r:.80}")
+
+    def sampling(self) -> dict[str, Any]:
+        """What an answer is drawn with: part of the cache's key."""
+        names = ("temperature", "top_p", "max_tokens", "structured")
+        return {**{name: getattr(self, name) for name in names}, "extra": dict(self.extra)}
+
+
+def read(value: Mapping[str, Any] | str | Path | JudgeSettings) -> JudgeSettings:
+    """Settings from a mapping, or from a YAML file with one.
+
+    Raises:
+        ValueError: one line that begins with `judge`.
+    """
+    if isinstance(value, JudgeSettings):
+        return value
+    if isinstance(value, (str, Path)):
+        import yaml
+
+        file = Path(value).expanduser()
+        try:
+            value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"judge: {file} cannot be read: {error.strerror}") from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"judge: {file} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(value, Mapping):
+        raise ValueError(f"judge: should be a mapping with model and url, not {type(value).__name__}")
+    names = [one.name for one in dataclasses.fields(JudgeSettings)]
+    if unknown := [str(key) for key in value if key not in names]:
+        raise ValueError(f"judge: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+    if "model" not in value:
+        raise ValueError("judge: model is missing; name the judge's model")
+    try:
+        return JudgeSettings(**value)
+    except ValueError as error:
+        raise ValueError(f"judge: {error}") from error
+
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    str | None: "text",
+    bool: "true or false",
+    int: "a whole number",
+    int | None: "a whole number",
+    float: "a number",
+    float | None: "a number",
+    Mapping[str, Any]: "a mapping",
+}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kinds = get_args(hint) if hint not in (Mapping[str, Any],) and get_args(hint) else (hint,)
+    if value is None:
+        return type(None) in kinds
+    if isinstance(value, bool):
+        return bool in kinds
+    if float in kinds:
+        return isinstance(value, (int, float)) and isfinite(value)
+    if Mapping[str, Any] in kinds:
+        return isinstance(value, Mapping)
+    return isinstance(value, tuple(kinds))

@@ -1,0 +1,217 @@
+"""The judge against real servers on loopback, whose judge is code."""
+
+import asyncio
+import json
+import time
+
+import pytest
+
+from rewards.criteria import Verdict
+from rewards.judge import Counts, Judge, JudgeError, Question
+
+MET, UNMET, FAILED = Verdict.MET, Verdict.UNMET, Verdict.FAILED
+
+
+def asked(said, *criteria, before="Go on."):
+    return [Question(before, said, c) for c in criteria]
+
+
+def rule(server, questions, counts=None, **settings):
+    async def run():
+        judge = Judge({"model": "m", "url": server.url, **settings})
+        try:
+            return await judge.rule(questions, counts)
+        finally:
+            await judge.close()
+
+    return asyncio.run(run())
+
+
+def verdicts(rulings):
+    return [r.verdict for r in rulings]
+
+
+QUESTIONS = asked("alpha beta", "says alpha", "says gamma", "says beta") + asked("gamma", "says gamma")
+RIGHT = [MET, UNMET, MET, MET]
+
+
+@pytest.mark.parametrize(("mode", "requests"), [("criterion", 4), ("response", 2)])
+def test_each_mode_agrees_with_the_code(serve, mode, requests):
+    server, counts = serve(), Counts()
+    found = rule(server, QUESTIONS, counts, mode=mode)
+    assert verdicts(found) == RIGHT
+    assert [r.explanation for r in found] == [f"looked for {w}" for w in ("alpha", "gamma", "beta", "gamma")]
+    assert (counts.questions, counts.calls, counts.tokens, counts.failed) == (4, requests, 100 * requests, 0)
+    assert len(server.bodies) == requests
+
+
+def test_what_is_sent(serve, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "s3cret-word")
+    server = serve()
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": [{"type": "text", "text": "Hi."}]}]
+    question = [Question(talk, "hello", "says hello", -3.0)]
+    extra = {"chat_template_kwargs": {"enable_thinking": False}}
+    rule(server, question, api_key_env="MY_KEY", extra=extra, show_points=True, max_tokens=77, seed=5)
+    rule(server, question, keep_system=False, seed=None, structured="none")
+    first, second = server.bodies
+    assert server.keys == ["Bearer s3cret-word", "Bearer none"]
+    assert (first["max_tokens"], first["seed"], first["temperature"]) == (77, 5, 0)
+    assert first["chat_template_kwargs"] == {"enable_thinking": False}
+    assert first["response_format"]["json_schema"]["schema"]["properties"]["criteria_met"] == {"type": "boolean"}
+    assert first["response_format"]["json_schema"]["strict"] is True
+    assert "[-3] says hello" in first["messages"][0]["content"]
+    assert "system: Be kind.\n\nuser: Hi." in first["messages"][0]["content"]
+    assert "response_format" not in second
+    assert "seed" not in second
+    assert "Be kind." not in second["messages"][0]["content"]
+    assert "[-3]" not in second["messages"][0]["content"]
+
+
+def test_concurrency_is_bounded_and_used(serve):
+    def slowly(n, body):
+        time.sleep(0.05)
+
+    server = serve(slowly)
+    found = rule(server, asked("w7", *(f"says w{k}" for k in range(24))), concurrency=4)
+    assert verdicts(found).count(MET) == 1
+    assert server.most == 4
+
+
+@pytest.mark.parametrize("trouble", [429, 500, 503, 408, (429, {"Retry-After": "0"}), "close", "html"])
+def test_trouble_that_passes_is_waited_out(serve, trouble):
+    server, counts = serve(lambda n, body: trouble if n < 6 else None), Counts()
+    assert verdicts(rule(server, QUESTIONS, counts, concurrency=2)) == RIGHT
+    assert counts.calls == 10
+    assert counts.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (500, "status 500"),
+        (429, "status 429"),
+        ("close", "cannot be reached"),
+        (400, "status 400"),
+        ("html", "no choices"),
+    ],
+)
+def test_trouble_that_stays_is_a_failure_and_no_verdict(serve, trouble, words, monkeypatch):
+    monkeypatch.setenv("POSTTRAIN_JUDGE_KEY", "s3cret-word")
+    server = serve(lambda n, body: trouble)
+    found = rule(server, QUESTIONS, retries=2)
+    assert verdicts(found) == [FAILED] * 4
+    assert all(words in r.explanation for r in found)
+    assert all("s3cret-word" not in r.explanation for r in found)
+    assert len(server.bodies) == (4 if trouble == 400 else 12)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_judge_that_refuses_everybody_is_an_error(serve, status, monkeypatch):
+    monkeypatch.setenv("POSTTRAIN_JUDGE_KEY", "s3cret-word")
+    server = serve(lambda n, body: status)
+    with pytest.raises(JudgeError, match=f"^judge m: status {status}: ") as caught:
+        rule(server, QUESTIONS)
+    assert "s3cret-word" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("trouble", ["hang", "drip"])
+def test_a_judge_that_never_ends_costs_its_time_limit(serve, trouble):
+    server = serve(lambda n, body: trouble if n == 0 else None)
+    assert verdicts(rule(server, QUESTIONS, timeout=0.5)) == RIGHT
+    server = serve(lambda n, body: trouble)
+    found = rule(server, QUESTIONS, timeout=0.3, retries=1)
+    assert verdicts(found) == [FAILED] * 4
+    assert found[0].explanation == "no answer within 0.3 s; tried 2 times"
+
+
+GARBAGE = [
+    "I think it meets the criterion.",
+    "",
+    '{"explanation": "x", "criteria_met": tr',
+    '{"explanation": "x", "criteria_met": "true"}',
+    '{"1": true}',
+    "cut",
+]
+
+
+@pytest.mark.parametrize("mode", ["criterion", "response"])
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_is_asked_about_again_and_never_a_verdict(serve, garbage, mode):
+    server = serve(lambda n, body: garbage if body["seed"] == 0 else None)
+    assert verdicts(rule(server, QUESTIONS, mode=mode)) == RIGHT
+    server = serve(lambda n, body: garbage)
+    found = rule(server, QUESTIONS, mode=mode, attempts=2)
+    assert verdicts(found) == [FAILED] * 4
+    assert all(r.explanation.endswith("; asked 2 times") for r in found)
+    assert len(server.bodies) == (8 if mode == "criterion" else 4)
+
+
+def test_a_number_left_out_is_asked_about_alone(serve, judge_server):
+    def forgetful(n, body):
+        full = judge_server.judged(body)
+        return json.dumps({k: v for k, v in full.items() if k != "2"})
+
+    server = serve(forgetful)
+    found = rule(server, QUESTIONS[:3], mode="response", attempts=3)
+    assert verdicts(found) == RIGHT[:3]  # alone it has number 1
+    assert len(server.bodies) == 2
+
+
+def test_a_lost_judge_is_looked_for_by_one_request_at_a_time(serve):
+    server = serve(lambda n, body: "hang")
+    found = rule(server, asked("x", *(f"says w{k}" for k in range(40))), timeout=0.2, patience=0.1, concurrency=40)
+    assert verdicts(found) == [FAILED] * 40
+    assert any("has not answered for 0.1 s" in r.explanation for r in found)
+    assert len(server.bodies) < 40 * 3
+
+
+def test_it_comes_back_after_it_was_lost(serve):
+    lost = [True]
+    server = serve(lambda n, body: "close" if lost[0] else None)
+
+    async def run():
+        judge = Judge({"model": "m", "url": server.url, "retries": 2, "patience": 0.01, "concurrency": 1})
+        first = await judge.rule(QUESTIONS)
+        lost[0] = False
+        await asyncio.sleep(0.05)
+        return verdicts(first), verdicts(await judge.rule(QUESTIONS))
+
+    assert asyncio.run(run()) == ([FAILED] * 4, RIGHT)
+
+
+def test_votes(serve, judge_server):
+    def moody(n, body):
+        honest = judge_server.judged(body)
+        return json.dumps({**honest, "criteria_met": honest["criteria_met"] != (body["seed"] % 3 == 2)})
+
+    server = serve(moody)
+    found = rule(server, QUESTIONS, votes=3, temperature=1.0)
+    assert verdicts(found) == RIGHT
+    assert [r.agreement for r in found] == [pytest.approx(2 / 3)] * 4
+    assert len(server.bodies) == 12
+    assert found[0].tokens == 300
+
+
+def test_equal_questions_are_asked_once(serve):
+    server = serve()
+    assert verdicts(rule(server, QUESTIONS * 5)) == RIGHT * 5
+    assert len(server.bodies) == 4
+
+
+def test_a_call_that_is_cancelled_leaves_nothing_behind(serve, tmp_path):
+    server = serve(lambda n, body: "hang" if n >= 2 else None)
+    cache = str(tmp_path / "v.sqlite")
+
+    async def run():
+        judge = Judge({"model": "m", "url": server.url, "cache": cache, "concurrency": 1})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(judge.rule(QUESTIONS), 1.5)
+        left = len(asyncio.all_tasks()) - 1
+        await judge.close()
+        return left
+
+    assert asyncio.run(run()) == 0
+    after, counts = serve(), Counts()
+    assert verdicts(rule(after, QUESTIONS, counts, cache=cache)) == RIGHT
+    assert (counts.cached, counts.calls) == (2, 2)

@@ -1,0 +1,80 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewards.judges.limits import Limits, Window
+
+
+@given(
+    st.integers(1, 20),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 25), st.integers(0, 25)), min_size=1, max_size=40),
+)
+def test_no_span_holds_more_than_the_limit(limit, asked):
+    window, now, taken = Window(limit, 60.0), 0.0, []
+    for gap, amount, really in asked:
+        now += gap
+        while (wait := window.wait(now, amount)) > 0:
+            assert wait <= 60.0 + 1e-6
+            now += wait
+        before = sum(a for t, a in taken if t > now - 60.0)
+        assert before + amount <= limit + 1e-6 or not [t for t, a in taken if t > now - 60.0]
+        entry = window.take(now, amount)
+        window.correct(entry, really)
+        taken.append((now, really))
+
+
+def test_it_waits_no_longer_than_it_must():
+    window = Window(3, 60.0)
+    for now in (0.0, 10.0, 20.0):
+        assert window.wait(now, 1) == 0
+        window.take(now, 1)
+    assert window.wait(30.0, 1) == pytest.approx(30.0)  # the first leaves the span at 60
+    assert window.wait(30.0, 2) == pytest.approx(40.0)
+    assert window.wait(60.0, 1) == 0
+
+
+def test_a_run_of_several_processes_shares_its_rates(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    limits = Limits(8, 100, 1000)
+    assert (limits._requests.limit, limits._tokens.limit) == (25, 250)
+
+
+def test_concurrency():
+    async def run():
+        limits, now, most = Limits(3, None, None), 0, 0
+
+        async def one():
+            nonlocal now, most
+            async with limits.request(1):
+                now, most = now + 1, max(most, now + 1)
+                await asyncio.sleep(0)
+                now -= 1
+
+        await asyncio.gather(*(one() for _ in range(20)))
+        return most
+
+    assert asyncio.run(run()) == 3
+
+
+def test_requests_wait_for_their_minute(monkeypatch):
+    from rewards.judges import limits as module
+
+    clock, slept = [0.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+
+    async def run():
+        limits = Limits(8, 2, None)
+        for _ in range(5):
+            async with limits.request(1):
+                pass
+
+    asyncio.run(run())
+    assert slept == [pytest.approx(60), pytest.approx(60)]
