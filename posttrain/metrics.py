@@ -312,6 +312,38 @@ METRICS: dict[str, Metric] = {
         "mean over tokens of the scaffolded samples i of ln μ(o|q,R_S) − ln π_old(o|q); grpo only",
         "nats",
     ),
+    # -- rubrics (`rewards.rubric:Rubric`) and their judge: of a batch of rollouts in one process, mean over processes and batches
+    "rubric/failed": Metric(
+        "Share of criteria without a verdict",
+        "criteria that neither code nor judge decided ÷ criteria; none of them counts as unmet",
+        "share",
+        "down",
+    ),
+    "rubric/clipped_mean": Metric(
+        "Mean rubric score, clipped",
+        "mean over judged rollouts of earned ÷ positive points, then clipped to [0, 1]; the reward itself is not clipped",
+        "share",
+        "up",
+    ),
+    "judge/questions": Metric("Criteria to judge", "criteria without a check, over the rollouts of a batch"),
+    "judge/cached": Metric(
+        "Verdicts from the cache", "criteria whose verdict was known already; nothing is sent for them"
+    ),
+    "judge/calls": Metric("Requests to the judge", "requests sent, repeated ones included"),
+    "judge/tokens": Metric("Tokens of the judge", "prompt and answer, as the endpoint counts them", "tokens"),
+    "judge/seconds": Metric("Time to judge", "wall seconds of a batch's criteria, the cache's included", "s"),
+    "judge/failed": Metric(
+        "Share of the judge's criteria without a verdict",
+        "judge/questions without a verdict ÷ judge/questions",
+        "share",
+        "down",
+    ),
+    "judge/agreement": Metric(
+        "Agreement of the judge's votes",
+        "mean over criteria of the share of votes that agree with their majority; only where it votes",
+        "share",
+        "up",
+    ),
     # -- the end of a run, and of an evaluation pass over held-out rows
     "train_runtime": Metric("Length of the training loop", "wall seconds", "s"),
     "train_samples_per_second": Metric("Throughput over the run", "samples ÷ seconds of the loop", "1/s", "up"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posttrain.report import charts, plots, verdicts
+from posttrain.report import charts, parts, plots, verdicts
 from posttrain.report.data import Evaluation, Run, clip, clip_prompt, ends, number
 from posttrain.report.samples import KINDS, Samples
 from posttrain.report.verdicts import Words
@@ -106,6 +106,7 @@ class Block:
     readings: list[Reading] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     """See `said_of`."""
+    parts: list[parts.Table] = field(default_factory=list)
 
 
 def build(run: Run) -> list[Block]:
@@ -137,6 +138,7 @@ def _block(run: Run, benchmark: str, key: str, found: list[Evaluation]) -> Block
         charts=[c for c in _charts(key, found, pair, told) if c],
         costs=_costs(pair),
         cost_when=[e.moment for e in pair],
+        parts=parts.tables(pair),
         readings=[_reading(e, told[e.folder]) for e in reversed(pair) if e.folder in told and told[e.folder].kept],
     )
 

@@ -7,6 +7,7 @@ A chart is three SVGs in one frame: labels of the y axis, the plot, labels of th
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from posttrain.metrics import METRICS, Metric, describe
+from posttrain.report import told
 from posttrain.report.data import Evaluation, Run, Series
+from posttrain.report.outline import GROUPS, LABELS, QUIET
 
 POINTS = 400
 """Points of a curve on the page; of more, means over equal stretches of logged lines."""
@@ -393,97 +396,6 @@ def interval_bar(value: float, low: float | None, high: float | None, colour: st
     )
 
 
-GROUPS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (
-    (
-        "What is learned",
-        (
-            ("reward", "", ("reward",)),
-            ("rewards", "Rewards one by one, before their weights", ("rewards/<name>/mean",)),
-            ("frac_reward_zero_std", "", ("frac_reward_zero_std",)),
-            ("reward_std", "", ("reward_std",)),
-            ("reward_stds", "Spread of each reward over the batch", ("rewards/<name>/std",)),
-            ("reward_faults", "Share of rollouts that a reward failed on", ("rewards/<name>/faults",)),
-            ("mean_token_accuracy", "", ("mean_token_accuracy",)),
-            ("preference", "", ("rewards/accuracies",)),
-            ("margins", "", ("rewards/margins",)),
-            ("implicit", "Implicit reward of chosen and rejected answers", ("rewards/chosen", "rewards/rejected")),
-            ("logps", "Log-probability of chosen and rejected answers", ("logps/chosen", "logps/rejected")),
-            ("logits", "Mean logit on chosen and rejected answers", ("logits/chosen", "logits/rejected")),
-        ),
-    ),
-    (
-        "Completions and the policy",
-        (
-            (
-                "lengths",
-                "Completion length",
-                ("completions/mean_length", "completions/min_length", "completions/max_length"),
-            ),
-            (
-                "terminated",
-                "Length of completions that ended by themselves",
-                (
-                    "completions/mean_terminated_length",
-                    "completions/min_terminated_length",
-                    "completions/max_terminated_length",
-                ),
-            ),
-            (
-                "truncated",
-                "Share of completions cut at the token limit",
-                ("completions/truncated", "completions/clipped_ratio"),
-            ),
-            ("tools", "Tool calls", ("tools/call_frequency",)),
-            ("tool_failures", "", ("tools/failure_frequency",)),
-            ("entropy", "", ("entropy",)),
-            ("kl", "", ("kl",)),
-            (
-                "clip",
-                "Clip share: how much of the batch the trust region stops",
-                ("clip_ratio/region_mean", "clip_ratio/low_mean", "clip_ratio/high_mean"),
-            ),
-            ("cispo", "", ("cispo_clip_ratio",)),
-            ("vespo", "", ("vespo/phi_seq_mean",)),
-            ("entropy_coef", "", ("entropy_coef",)),
-        ),
-    ),
-    (
-        "Optimisation",
-        (
-            ("loss", "", ("loss",)),
-            ("policy_loss", "", ("policy_loss",)),
-            ("grad_norm", "", ("grad_norm",)),
-            ("learning_rate", "", ("learning_rate",)),
-            ("aux_loss", "", ("aux_loss",)),
-        ),
-    ),
-    (
-        "Sampler against trainer",
-        (
-            (
-                "gap",
-                "Gap between trainer and sampler",
-                ("sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"),
-            ),
-            (
-                "weights",
-                "Weights of the sampling correction",
-                (
-                    "sampling/importance_sampling_ratio/mean",
-                    "sampling/importance_sampling_ratio/min",
-                    "sampling/importance_sampling_ratio/max",
-                ),
-            ),
-            ("ess", "", ("sampling/ess",)),
-            ("dropped", "", ("sampling/dropped",)),
-        ),
-    ),
-)
-"""Section -> charts of (key, title, metrics). A chart of one metric takes its title from `METRICS`."""
-
-QUIET = ("reward_faults", "dropped")
-"""Charts that are nothing to see while they are 0; they are then among everything else."""
-
 TIMES = tuple(name for name in METRICS if name.startswith("time/"))
 
 
@@ -516,7 +428,7 @@ def build(run: Run) -> tuple[list[Group], list[Chart]]:
 def _chart(run: Run, key: str, heading: str, names: tuple[str, ...], used: set[str]) -> Chart | None:
     lines, metric, formula = [], None, ""
     for name in names:
-        found = _matching(run, name) if "<name>" in name else [name]
+        found = _matching(run, name) if "<" in name else [name]
         for one in found:
             if one in run.train:
                 metric = metric or describe(one)
@@ -525,6 +437,9 @@ def _chart(run: Run, key: str, heading: str, names: tuple[str, ...], used: set[s
     if not lines or (key in QUIET and not any(y for line in lines for _, y in line.points)):
         return None
     used.update(line.name for line in lines)
+    if key == "rubric_failed" and (share := told.alarm(run.resolved)) is not None:
+        xs = sorted({x for line in lines for x, _ in line.points})
+        lines.append(Line(f"alarm over the last {told.WINDOW:,}", "", [(x, share) for x in xs]))
     title = heading or (metric.meaning if metric else lines[0].name)
     unit, better = (metric.unit, metric.better) if metric else ("", "none")
     return line_chart(key, title, formula, lines, unit, better)
@@ -548,13 +463,11 @@ def _matching(run: Run, pattern: str) -> list[str]:
 def _short(name: str, pattern: str) -> str:
     """A label for a curve: what is not common to the chart."""
     if "<" in pattern:
-        before, after = pattern.split("<name>")
-        return name.removeprefix(before).removesuffix(after)
-    return {
-        "completions/truncated": "cut at the limit",
-        "completions/clipped_ratio": "no EOS at the end",
-        "clip_ratio/region_mean": "both sides",
-    }.get(name) or name.rpartition("/")[2].replace("_length", "").replace("_terminated", "").replace("_mean", " side")
+        before, hole, after = re.split("(<.*>)", pattern)
+        return ("sample " if hole == "<i>" else "") + name.removeprefix(before).removesuffix(after)
+    return LABELS.get(name) or name.rpartition("/")[2].replace("_length", "").replace("_terminated", "").replace(
+        "_mean", " side"
+    )
 
 
 def _time_charts(run: Run, used: set[str]) -> list[Chart | None]:

@@ -6,17 +6,27 @@ broken is left out, and what was left out is said in `Run.notes`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from posttrain.metrics import BOOKKEEPING
+from posttrain.report import told
 from posttrain.report.samples import Samples, gather
+from posttrain.report.values import (
+    MAX_TEXT,
+    Record,
+    clip,
+    clip_prompt,
+    lines,
+    number,
+    parse,
+    read_object,
+    records,
+    step_number,
+)
 from posttrain.rundir import RunDir
 
 MAX_LINES = 20_000
@@ -31,14 +41,8 @@ MAX_TOLD = 40
 """Evaluations whose samples are read in full (numbers only): of each benchmark the first and the last."""
 MAX_CHARS = 12_000_000
 """Characters of model text on the page, over all rows."""
-MAX_TEXT = 40_000
-"""Characters of one prompt or completion."""
-MAX_STEP = 10**12
-"""No run has more steps; what says so is broken."""
 MAX_FAULTS = 100
 """Faults listed one by one: the first half and the last half."""
-
-Record = dict[str, Any]
 
 
 @dataclass
@@ -150,70 +154,6 @@ class Run:
         return max([*logged, step_number(self.status.get("steps")) or 0], default=0)
 
 
-def number(value: Any) -> float | None:
-    """A finite float, or None for everything else (booleans too)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        value = float(value)
-    except OverflowError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def step_number(value: Any) -> int | None:
-    """A step, or None for what can be none."""
-    value = number(value)
-    return int(value) if value is not None and 0 <= value <= MAX_STEP else None
-
-
-def lines(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """(line, whole) of a file; a last line without its newline is not whole. Nothing if the file is not there."""
-    try:
-        if not path.is_file():  # a pipe or a device would never end
-            return
-        with path.open("rb") as file:
-            for line in file:
-                yield line, line.endswith(b"\n")
-    except OSError:
-        return
-
-
-def parse(line: bytes) -> Record | None:
-    """The JSON object on a line, or None if it is none."""
-    try:
-        record = json.loads(line.decode("utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def records(path: Path, broken: Counter[str] | None = None) -> Iterator[Record]:
-    """The objects of a JSON-lines file, in order; lines that are none are counted in `broken` by file name."""
-    for line, whole in lines(path):
-        if not whole or not line.strip():
-            continue
-        record = parse(line)
-        if record is not None:
-            yield record
-        elif broken is not None:
-            broken[path.name] += 1
-
-
-def read_object(path: Path, notes: list[str]) -> Record:
-    """The JSON object in a file; empty, with a note, if it cannot be read."""
-    try:
-        if not path.is_file():
-            return {}
-        text = path.read_bytes()
-    except OSError:
-        return {}
-    record = parse(text)
-    if record is None:
-        notes.append(f"{path.name} is not a JSON object and was left out")
-    return record or {}
-
-
 def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHARS) -> Run:
     """Everything about a run that the page shows."""
     place = RunDir(root)
@@ -233,7 +173,7 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run.evaluations = _evaluations(
         run, sorted(run.evaluation_root.glob("*/result.json")) if run.evaluation_root.is_dir() else []
     )
-    run.rollouts = _rollouts(place.rollouts, broken, max_rows)
+    run.rollouts = _rollouts(place.rollouts, broken, max_rows, told.shows_the_rubric(run.resolved))
     _read_samples(run, broken)
     run.faults = _faults(place.faults, broken)
     run.notes += _launches(place.launches, broken)
@@ -337,7 +277,7 @@ def evenly(count: int, wanted: int) -> list[int]:
     return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
 
 
-def _rollouts(folder: Path, broken: Counter[str], max_rows: int) -> Picked:
+def _rollouts(folder: Path, broken: Counter[str], max_rows: int, same: bool) -> Picked:
     files: dict[int, list[Path]] = {}
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
         if match := re.fullmatch(r"(\d+)-r(\d+)", path.stem):
@@ -352,7 +292,7 @@ def _rollouts(folder: Path, broken: Counter[str], max_rows: int) -> Picked:
     share = max(1, max_rows // len(chosen))
     cut = False
     for step in chosen:
-        rows, all_of_it = _rows_of_step(step, files[step], share, broken)
+        rows, all_of_it = _rows_of_step(step, files[step], share, broken, same)
         picked.rows += rows
         cut |= not all_of_it
     which = (
@@ -366,7 +306,9 @@ def _rollouts(folder: Path, broken: Counter[str], max_rows: int) -> Picked:
     return picked
 
 
-def _rows_of_step(step: int, paths: list[Path], share: int, broken: Counter[str]) -> tuple[list[Record], bool]:
+def _rows_of_step(
+    step: int, paths: list[Path], share: int, broken: Counter[str], same: bool
+) -> tuple[list[Record], bool]:
     """At most about `share` rows of one step, whole groups of a prompt; and whether that was all of them."""
     sizes: Counter[str] = Counter()
     for path in paths:
@@ -381,7 +323,7 @@ def _rows_of_step(step: int, paths: list[Path], share: int, broken: Counter[str]
     for path in paths:
         for record in records(path):
             if (wanted is None or _group(record) in wanted) and len(rows) < 2 * share:
-                rows.append(_rollout(record, step, path.name))
+                rows.append(_rollout(record, step, path.name) | told.of_record(record, same))
     rows.sort(key=lambda r: (r["row_id"], r["sample"] if r["sample"] is not None else -1))
     return rows, len(rows) == total
 
@@ -494,21 +436,6 @@ def _sample(record: Record, evaluation: Evaluation, file: str) -> Record:
     }
 
 
-def clip(value: Any, limit: int = MAX_TEXT) -> str:
-    """Text of at most `limit` characters; of a longer one the beginning and the end."""
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 2 // 3, limit // 3
-    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
-
-
-def clip_prompt(prompt: Any, limit: int = MAX_TEXT) -> str | list[Record]:
-    if isinstance(prompt, list) and all(isinstance(m, dict) for m in prompt):
-        return [{"role": str(m.get("role", "")), "content": clip(m.get("content"), limit)} for m in prompt[:200]]
-    return clip(prompt, limit)
-
-
 def size(row: Record) -> int:
     """Characters of model text in a row."""
     prompt = row["prompt"]
@@ -525,6 +452,8 @@ def _fit(run: Run, max_chars: int) -> None:
         for row in rows:
             row["prompt"] = clip_prompt(row["prompt"], limit)
             row["completion"] = clip(row["completion"], limit)
+    if said := told.fit(run.rollouts.rows):
+        run.notes.append(said)
     if limit < MAX_TEXT:
         run.notes.append(f"prompts and completions longer than {limit:,} characters are shown without their middle")
 

@@ -139,6 +139,8 @@
     if (select.options.length < 3) select.closest("label").hidden = true;
   }
 
+  const rubric = rubrics(data.criteria, { make, visible, say, pairs });
+  byId("f-undecided").closest("label").hidden = !rows.some(rubric.undecided);
   byId("f-faults").closest("label").hidden = !rows.some((row) => row.faults.length);
 
   function bound(id) {
@@ -160,9 +162,9 @@
     const text = byId("f-text").value.toLowerCase();
     const source = byId("f-source").value, right = byId("f-right").value, finish = byId("f-finish").value;
     const steps = [bound("f-step-min"), bound("f-step-max")], rewards = [bound("f-reward-min"), bound("f-reward-max")];
-    const faulty = byId("f-faults").checked;
+    const faulty = byId("f-faults").checked, undecided = byId("f-undecided").checked;
     shown = rows.filter((row) =>
-      (!source || row.source === source) && (!right || verdict(row) === right) && (!finish || row.finish === finish) && (!faulty || row.faults.length) &&
+      (!source || row.source === source) && (!right || verdict(row) === right) && (!finish || row.finish === finish) && (!faulty || row.faults.length) && (!undecided || rubric.undecided(row)) &&
       within(row.step, ...steps) && within(row.reward, ...rewards) &&
       (!group || (row.source === group.source && row.step === group.step && row.row_id === group.row_id)) &&
       (!text || row.lower.includes(text) || row.of.lower.includes(text)));
@@ -206,6 +208,7 @@
       texts.append(piece);
     }
     if (row.faults.length) texts.append(make("div", "fault-mark", `⚠ ${row.faults.length === 1 ? "a fault" : row.faults.length + " faults"}`));
+    texts.append(...rubric.short(row));
     line.append(texts);
     line.addEventListener("click", (event) => {
       if (event.target !== toggle && String(getSelection())) return;  // text was selected, not clicked
@@ -255,7 +258,7 @@
     texts.append(make("h4", null, "Prompt"));
     if (typeof row.of.prompt === "string") texts.append(block("prompt", row.of.prompt));
     else for (const message of row.of.prompt) texts.append(make("div", "role", visible(message.role)), block(`prompt, ${message.role}`, message.content));
-    texts.append(make("h4", null, "Completion"), block("completion", row.completion, "answer"));
+    texts.append(make("h4", null, "Completion"), block("completion", row.completion, "answer"), ...rubric.whole(row));
 
     const side = make("div");
     const parts = Object.entries(row.rewards);
@@ -275,6 +278,7 @@
     if (row.version !== null) facts.push(["policy version", say(row.version)]);
     facts.push(["finish", visible(row.finish || "–")], ["prompt tokens", say(row.prompt_tokens)], ["completion tokens", say(row.tokens)], ["file", visible(row.file)]);
     side.append(make("h4", null, "Facts"), pairs(facts));
+    side.append(...rubric.also(row));
     if (row.faults.length) side.append(make("h4", null, "Faults"), ...row.faults.map((fault) => make("p", "warn", visible(fault))));
     const same = make("button", "quiet", "all samples of this prompt and step");
     same.type = "button";

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 from posttrain import keys
 from posttrain.errors import Mistake
 from posttrain.keys import HIDDEN, is_secret
-from posttrain.report import blocks, charts, data
+from posttrain.report import blocks, charts, data, told
 from posttrain.report.blocks import Block
 from posttrain.report.data import Evaluation, Record, Run, number
 from posttrain.rundir import RunDir, write_atomic
@@ -67,7 +67,8 @@ def render(run: Run, now: float | None = None) -> str:
     now = time.time() if now is None else now
     groups, rest = charts.build(run)
     about_each = blocks.build(run)
-    style, script = _asset("page.css") + _asset("evaluation.css"), _asset("page.js")
+    style = "".join(map(_asset, ("page.css", "evaluation.css", "rubric.css")))
+    script = _asset("rubric.js") + _asset("page.js")
     policy = f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     everything = [chart for group in groups for chart in group.charts] + rest
     everything += [chart for block in about_each for chart in block.charts]
@@ -126,9 +127,11 @@ def embed(value: Any) -> str:
 
 
 def payload(run: Run, shown: list[charts.Chart]) -> Record:
-    """What the page's script reads: the numbers behind the charts and the rows of the table. Equal prompts are sent once."""
+    """What the page's script reads: the numbers behind the charts and the rows of the table. Equal prompts and criteria are sent once."""
     prompts: list[Any] = []
     index: dict[str, int] = {}
+    known: dict[str, int] = {}
+    criteria: list[Any] = []
     rows = []
     for row in [*run.rollouts.rows, *run.samples]:
         key = json.dumps(row["prompt"])
@@ -136,7 +139,10 @@ def payload(run: Run, shown: list[charts.Chart]) -> Record:
             index[key] = len(prompts)
             prompts.append(row["prompt"])
         rows.append({**row, "prompt": index[key]})
-    return {"charts": {c.key: c.data for c in shown}, "prompts": prompts, "rows": rows, "weights": weights(run)}
+        if row.get("rubrics"):
+            rows[-1]["rubrics"] = told.packed(row["rubrics"], known, criteria)
+    drawn = {c.key: c.data for c in shown}
+    return {"charts": drawn, "prompts": prompts, "rows": rows, "criteria": criteria, "weights": weights(run)}
 
 
 def weights(run: Run) -> list[float | None]:
