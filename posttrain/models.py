@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODELS = {
     "miniature/arithmetic": "posttrain.miniature.arithmetic:base",
+    "miniature/behaviours": "posttrain.miniature.behaviours:base",
 }
 """Short names: functions that return the directory of a model."""
 

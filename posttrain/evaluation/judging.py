@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from posttrain.evaluation.benchmarks.base import Benchmark, Problem
+from posttrain.evaluation.benchmarks.base import Benchmark, Problem, Scored
 
 Line = dict[str, Any]
 Cut = int | str
@@ -45,6 +45,7 @@ def judge(
             "cuts": cut,
             "grading_seconds": share,
         }
+        | ({"points": verdict.points} if isinstance(verdict, Scored) else {})
         for problem, verdict, cut in zip(problems, verdicts, at_cuts, strict=True)
     ]
 

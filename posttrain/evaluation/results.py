@@ -13,6 +13,7 @@ A line of `samples.jsonl` (keys marked + may be missing in older files, null whe
 | `logprob` + | sum of the sampler's log-probs of the completion's tokens, nats |
 | `gold`, `extracted`, `parsed` + | the right answer, the answer found in the text, the same in normal form |
 | `verdict`, `strict` + | RIGHT, WRONG, NONE or TIMEOUT; `strict`: if only what is in a box counts |
+| `points` + | a number beside the verdict, of benchmarks that give one (a rubric's score, unbounded); null if it could not be found |
 | `score`, `rule` | 1.0 if RIGHT, else 0.0; which of the grader's rules decided |
 | `cuts` + | `{"64": "NONE", "128": "RIGHT"}`: the verdict if it had been cut there, for every budget below its length |
 | `cut_at` + | for every budget below its length, how many characters of `answer` there were then; or the text, where it is no beginning of it |
@@ -63,7 +64,7 @@ class Result:
     prompt_hash: str
     grader: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
-    """`accuracy` (= `avg@k`), `pass@1` ... `pass@k`, `maj@k`."""
+    """`accuracy` (= `avg@k`), `pass@1` ... `pass@k`, `maj@k`; `points` of benchmarks that give some, which may be below 0."""
     truncated: float
     """Share of samples that ended at the token limit."""
     no_answer: float

@@ -40,6 +40,8 @@ def summary(
     if anytime is not None:
         found = anytime.estimate()
         metrics["accuracy"] |= {"low": found.low, "high": found.high, "method": found.method}
+    if any(line.get("points") is not None for line in lines):
+        metrics["points"] = _points(ordered, clusters).to_json()
     known = all("strict" in line for line in lines)
     total = len(lines)
     return {
@@ -56,6 +58,13 @@ def summary(
         "curves": _curves(ordered, scores, classes, clusters),
         "parts": parts(problems, [sum(item) / len(item) for item in scores]),
     }
+
+
+def _points(items: Sequence[Sequence[Line]], clusters: Sequence[str]) -> estimates.Estimate:
+    """The mean of the samples' points over problems that have any."""
+    found = [[line["points"] for line in item if line.get("points") is not None] for item in items]
+    kept = [(sum(points) / len(points), cluster) for points, cluster in zip(found, clusters, strict=True) if points]
+    return estimates.unbounded([value for value, _ in kept], [cluster for _, cluster in kept])
 
 
 def _curves(

@@ -21,6 +21,8 @@ def print_result(result: Result) -> None:
     )
     table.add_row("model", _plain(f"{result.model} + {result.adapter}" if result.adapter else result.model))
     table.add_row("accuracy", _plain(f"{percent(result.accuracy)}   ({result.accuracy['method']})"))
+    if (points := result.metrics.get("points")) is not None:
+        table.add_row("points", _plain(f"{percent(points)}   (mean score, {points['method']})"))
     if result.k > 1:
         for name, found in result.metrics.items():
             if name.startswith(("pass@", "maj@")) and name != "pass@1":

@@ -21,7 +21,10 @@ EXPECTED = [
     "arithmetic_sft",
     "custom_reward",
     "gsm8k_grpo_qwen",
+    "healthbench_ruscarl_qwen",
     "math_grpo_qwen_lora",
+    "rubric_grpo",
+    "rubric_ruscarl",
 ]
 RECIPES = [p for p in sorted(SHELF.rglob("*.yaml")) if p.parent.name != "accelerate"]
 
@@ -41,7 +44,7 @@ def test_a_recipe_loads_and_fits_what_it_names(path):
     check(loaded.recipe, loaded=loaded, benchmarks=BENCHMARKS)
 
 
-PROCESSES = {"math_grpo_qwen_lora": 6}
+PROCESSES = {"healthbench_ruscarl_qwen": 4, "math_grpo_qwen_lora": 6}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -68,6 +71,14 @@ def test_it_begins_with_what_it_is_what_it_needs_and_how_to_run_it(path):
     assert f"recipes/{path.name}" in command
     for file in re.findall(r"recipes/[\w/]+\.yaml", comment):
         assert (SHELF.parent / file).is_file()
+
+
+def test_with_and_without_a_scaffold_differ_in_the_strategy_alone():
+    plain, scaffolded = (read(SHELF / f"rubric_{name}.yaml").recipe.model_dump() for name in ("grpo", "ruscarl"))
+    assert plain["rollouts"].pop("strategy") == "single"
+    assert scaffolded["rollouts"].pop("strategy")["use"] == "posttrain.miniature.hints:Hints"
+    assert plain["run"].pop("name") != scaffolded["run"].pop("name")
+    assert plain == scaffolded
 
 
 def test_the_custom_one_is_short():

@@ -9,4 +9,6 @@ BENCHMARKS = {
     "minerva_math": "posttrain.evaluation.benchmarks.minerva_math:benchmark",
     "olympiadbench": "posttrain.evaluation.benchmarks.olympiadbench:benchmark",
     "arithmetic": "posttrain.evaluation.benchmarks.arithmetic:benchmark",
+    "behaviours": "posttrain.evaluation.benchmarks.behaviours:benchmark",
+    "behaviours_joint": "posttrain.evaluation.benchmarks.behaviours:joint",
 }

@@ -36,7 +36,15 @@ class Problem:
     """What else is known: the source's own id, subject, level, tolerance, ..."""
 
 
-Judge = Callable[[Sequence[Problem], Sequence[str]], list[Verdict]]
+@dataclass(frozen=True, slots=True)
+class Scored(Verdict):
+    """A verdict with a number beside it: a rubric's score, say, which has no bounds. RIGHT is for full marks."""
+
+    points: float | None = None
+    """None = it could not be found; then it is left out of the mean (the verdict counts all the same)."""
+
+
+Judge = Callable[[Sequence[Problem], Sequence[str]], Sequence[Verdict]]
 
 
 def by_gold(problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:

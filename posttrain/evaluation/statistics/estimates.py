@@ -113,6 +113,27 @@ def estimate(
     return Estimate(mean, low, high, se, f"Wilson over {worth:.4g} effective {unit}")
 
 
+def unbounded(
+    values: ArrayLike, clusters: Sequence[Hashable] | None = None, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Mean of one number a problem that has no bounds (points by a rubric): mean ± t standard errors. No interval where nothing
+    varies: without bounds, nothing can be said of problems not seen.
+    """
+    from scipy import stats
+
+    x = np.asarray(values, dtype=float)
+    if x.size == 0:
+        return Estimate(None, None, None, None, "unknown: no problems")
+    mean = float(x.mean())
+    se, m = standard_error(x, clusters)
+    if m < 2 or se < 1e-12:
+        why = "all are alike" if m > 1 else "one problem" if x.size == 1 else "one cluster"
+        return Estimate(mean, None, None, 0.0 if m > 1 else None, f"unknown: {why}")
+    half = float(stats.t.ppf(0.5 + confidence / 2, m - 1)) * se
+    unit = "problems" if m == x.size else "clusters"
+    return Estimate(mean, mean - half, mean + half, se, f"t over {m} {unit}")
+
+
 def rerun_error(scores: Sequence[ArrayLike]) -> float | None:
     """Standard error of the mean if the *same* problems were asked again: sqrt(sum_i var_i / k_i) / n.
 
