@@ -105,7 +105,7 @@ def judged(recipe: Recipe) -> list[Judged]:
         where = f"rewards.{index}"
         make = Use(resolve_path(setting.use, None, f"{where}.use"), dict(setting.with_), where)
         if setting.processes == 0:
-            make.build()  # a wrong argument shows now, not at the first batch
+            _built(make)  # a wrong argument shows now, not at the first batch
         guard = Guard(
             make.build,
             name=name,
@@ -149,6 +149,32 @@ def rewards_fit(recipe: Recipe, columns: Collection[str]) -> None:
             )
 
 
+def rubrics_fit(recipe: Recipe, data: Any, where: str) -> None:
+    """Every row's rubric can be read and decided; nothing for recipes without a rubric reward.
+
+    Raises:
+        Mistake: the first that cannot; with its row.
+    """
+    from rewards.rubric import Rubric
+
+    for index, setting in enumerate(recipe.rewards):
+        place = f"rewards.{index}"
+        target = load_object(resolve_path(setting.use, None, f"{place}.use"), place)
+        if isinstance(target, type) and issubclass(target, Rubric):
+            reward = _built(Use(setting.use, dict(setting.with_), place))
+            try:
+                reward.check(data)
+            except ValueError as error:
+                raise Mistake(f"{where}: {error} ({place}: {setting.use})") from error
+
+
+def _built(make: Use) -> Any:
+    try:
+        return make.build()
+    except ValueError as error:  # how a reward of ours says that a setting is wrong
+        raise Mistake(f"{make.where}.with: {error}") from error
+
+
 def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[Any, dict[str, int]]:
     """The data set of a source, ready for the trainer, and what was counted on the way (rows, dropped, cut)."""
     room = models.max_length(recipe.model, models.load_config(recipe.model))
@@ -173,7 +199,10 @@ def parts(recipe: Recipe, run: RunDir, stack: ExitStack) -> Parts:
     tokenizer = models.load_tokenizer(recipe.model)
     train, _ = rows(recipe, recipe.data.train, tokenizer, "data.train")
     rewards_fit(recipe, train.column_names)
+    rubrics_fit(recipe, train, "data.train")
     held_out = rows(recipe, recipe.data.eval, tokenizer, "data.eval")[0] if recipe.data.eval else None
+    if held_out is not None:
+        rubrics_fit(recipe, held_out, "data.eval")
     scorers = judged(recipe)
     for one in scorers:
         stack.callback(one.guard.close)

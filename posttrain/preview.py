@@ -24,6 +24,7 @@ from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
 from posttrain.rundir import RunDir
 from posttrain.scaffolding import Widest
+from posttrain.trainers import TRAINERS, lean
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores
 from rollouts.prompts import encode
@@ -44,10 +45,13 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     console.print(escape(text.rstrip()), highlight=False)
     if shape_only:
         return
+    if recipe.trainer.algorithm in TRAINERS:
+        lean.without_vllm()
     check(recipe, assemble.trainer_class(recipe).Config, loaded, benchmarks=BENCHMARKS, bank=entry.check_bank)
     tokenizer = models.load_tokenizer(recipe.model)
     rows, counts = assemble.rows(recipe, recipe.data.train, tokenizer, "data.train")
     assemble.rewards_fit(recipe, rows.column_names)
+    assemble.rubrics_fit(recipe, rows, "data.train")
     arguments = trl_arguments(recipe, RunDir(f"{recipe.run.directory}/{recipe.run.name}"))
     geometry = planning.geometry(arguments, len(rows), processes, recipe.trainer.algorithm)
     console.rule("model")
