@@ -206,9 +206,8 @@ def shows_the_rubric(resolved: Record) -> bool:
     strategy = _dict(_dict(resolved.get("rollouts")).get("strategy"))
     given = _dict(strategy.get("with"))
     column = given.get("column", "rubric")
-    uses = [w for w in _uses(resolved) if w]
     return given.get("show", "criteria") == "criteria" and all(
-        w.get("criteria") is None and w.get("column", "rubric") == column for w in uses
+        w.get("criteria") is None and w.get("column", "rubric") == column for w in _uses(resolved)
     )
 
 

@@ -137,6 +137,41 @@ def rollout(step: int, group: int, sample: int, text: str, rng: random.Random) -
     }  # fmt: skip
 
 
+CRITERIA = (("The sum is right.", 8, ["axis:accuracy"], "code"), ("Says how it carried.", 2, [], "judge"), ("Adds what was not asked for.", -5, [], "judge"),
+            (ATTACKS[1], 1, [ATTACKS[2]], "judge"))  # fmt: skip
+
+
+def rubric_of(step: int, sample: int) -> dict[str, Any]:
+    """What `log_extra` tells of a rollout: of sample 3 the judge has failed on the last criterion."""
+    verdicts = (
+        "met" if sample % 2 else "unmet",
+        "met",
+        "met" if sample == 0 else "unmet",
+        "failed" if sample == 3 else "met",
+    )
+    why = (
+        "equal",
+        ATTACKS[(step + sample) % 10],
+        "nothing of it is there",
+        "HTTP 503 </td><script>window.pwned = 13</script>",
+    )
+    criteria = [
+        {"text": text, "points": points, "tags": tags, "by": by, "verdict": verdict, "why": w, "agreement": 1.0 if by == "judge" else None}
+        for (text, points, tags, by), verdict, w in zip(CRITERIA, verdicts, why, strict=True)
+    ]  # fmt: skip
+    earned = sum(c[1] for c, v in zip(CRITERIA, verdicts, strict=True) if v == "met")
+    return {"criteria": criteria, "score": None if sample == 3 else earned / 11}
+
+
+def told_of(step: int, sample: int) -> dict[str, Any]:
+    """`info` and `extras` of a rollout's record: the first six samples of a group are shown fewer and fewer criteria."""
+    shown = list(range(max(0, 4 - sample)))
+    return {
+        "info": {"scaffold_ratio": max(0.0, 1 - sample / 4), "scaffold_shown": shown, "scaffold_tokens": 12 * len(shown), "turns": 2},
+        "extras": {"rubric": rubric_of(step, sample), "own": {"characters": 7, "note": ATTACKS[2]}},
+    }  # fmt: skip
+
+
 def make(
     root: Path,
     *,
@@ -145,6 +180,7 @@ def make(
     rollouts: bool = True,
     state: str = "done",
     after: float = 0.957,
+    rubrics: bool = False,
 ) -> Path:
     """Files of a run under `root`, by `steps` logged steps."""
     rng = random.Random(0)
@@ -160,6 +196,11 @@ def make(
         "rewards": [{"use": "x", "weight": weight} for weight in REWARDS.values()], "trainer": {"algorithm": "grpo" if rollouts else "sft"},
         "rollouts": {"engine": {"use": "vllm-server", "with": {"api_key": "sk-very-secret"}}, "sampling": {"max_tokens": 96}},
     })  # fmt: skip
+    if rubrics:
+        resolved = json.loads(run.resolved.read_text())
+        resolved["rewards"][0] = {"use": "rewards.rubric:Rubric", "with": {"at_most": 0.1}, "weight": 1.0}
+        resolved["rollouts"]["strategy"] = {"use": "scaffold", "with": {"alpha": 125}}
+        write_json(run.resolved, resolved)
     write_json(run.environment, {
         "versions": {"posttrain": "0.1.0", "torch": "2.13.0", "trl": "1.16.0"}, "python": "3.11.9", "platform": "Linux", "device": "cpu",
         "threads": 2, "processes": 1, "command": ["train.py", "recipes/x.yaml", "rollouts.engine.with.api_key=sk-very-secret"],
@@ -179,6 +220,10 @@ def make(
                 "mean_token_accuracy": 0.6 + 0.3 * step / steps,
                 "loss": 2.0 * math.exp(-3 * step / steps),
             }
+        if rubrics:
+            line |= {"rubric/failed": 0.03, "judge/failed": 0.06, "judge/questions": 32.0, "judge/cached": 8.0, "judge/calls": 25.0,
+                     "judge/tokens": 9_000.0, "judge/seconds": 1.5, "judge/agreement": 0.9, "scaffold/shown": 1 - step / steps,
+                     "scaffold/ratio": 0.5, "scaffold/tokens": 20.0, "scaffold/advantage/1": 0.3, "scaffold/advantage/2": -0.1}  # fmt: skip
         append_line(run.metrics, line)
     append_line(
         run.metrics,
@@ -205,6 +250,8 @@ def make(
                 )
                 for i in range(16)
             ]
+            if rubrics:
+                records = [record | told_of(step, i % 8) for i, record in enumerate(records)]
             if step == 0:
                 records[3].update(
                     reward=None, advantage=0.0, faults=["brevity: timeout: <b>no answer</b> within 60 s"]

@@ -34,7 +34,7 @@ quick = settings(max_examples=40, deadline=None, suppress_health_check=list(Heal
 
 @pytest.fixture(scope="module")
 def clean(make_run: Callable[..., Path]) -> Path:
-    root = make_run("fuzzed", steps=3)
+    root = make_run("fuzzed", steps=3, rubrics=True)
     for path in (root / "rollouts").glob("*.jsonl"):  # short texts: there is much to write again and again
         lines = [json.loads(line) for line in path.read_text().splitlines()[:4]]
         path.write_text("".join(json.dumps({**line, "completion": "x"}) + "\n" for line in lines))
