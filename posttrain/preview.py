@@ -25,7 +25,6 @@ from posttrain.recipe.schema import Source
 from posttrain.rundir import RunDir
 from posttrain.scaffolding import Widest
 from posttrain.trainers import TRAINERS, lean
-from posttrain.trainers import TRAINERS, lean
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores
 from rollouts.prompts import encode
