@@ -141,7 +141,8 @@ def rolled(scene: Scene, row: Mapping[str, Any], rollout: Rollout) -> Answer:
 def golds_win(judge: Judge) -> Finding:
     """A verifying reward gives the gold answer more than a wrong one, an empty one, and those that break graders."""
     scene, one = judge.scene, judge.one
-    columns = [c for c in scene.rows[0] if c not in ("prompt", "row_id")]
+    # A list of criteria (a rubric) is no right answer.
+    columns = [c for c in scene.rows[0] if c not in ("prompt", "row_id") and not _criteria(scene.rows[0][c])]
     column = answers.named_column(judge.target, columns) or _by_trial(judge, answers.gold_columns(columns))
     if column is None:
         return idle("reads no column of right answers")
@@ -155,6 +156,10 @@ def golds_win(judge: Judge) -> Finding:
     if found.ok is False and one.setting.weight == 0:
         return idle(f"{found.looked} ({WEIGHTLESS})")
     return found
+
+
+def _criteria(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
 def _tried(judge: Judge, cases: Sequence[Case], column: str) -> Finding:

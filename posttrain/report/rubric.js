@@ -72,17 +72,14 @@ function rubrics(table, { make, visible, say, pairs }) {
     row.append(worth);
     const what = make("td", "criterion");
     what.append(isolated("div", "criterion-text", text || "(empty)"));
-    if (why) {
-      const reason = make("div", found === FAILED ? "why warn" : "why");
-      reason.append(make("span", "why-by", found === FAILED ? "no verdict: " : `${by}: `), isolated("bdi", null, why));
-      what.append(reason);
-    }
+    const reason = make("div", found === FAILED ? "why warn" : "why");
+    reason.append(make("span", "why-by", `${found === FAILED ? "not decided " : ""}by ${by}${why ? ": " : ""}`), isolated("bdi", null, why));
+    what.append(reason);
     const chips = make("div", "chips");
-    chips.append(make("span", "tag", `by ${by}`));
     if (seen.has(place)) chips.append(make("span", "tag seen", "shown in the scaffold"));
     if (agreement !== null) chips.append(make("span", "tag", `agreement ${say(100 * agreement, 3)} %`));
     for (const tag of tags) chips.append(isolated("span", "tag plain-tag", tag));
-    what.append(chips);
+    if (chips.childElementCount) what.append(chips);
     row.append(what);
     return row;
   }

@@ -344,6 +344,74 @@ def test_on_a_narrow_screen_nothing_sticks_out(
     page.assert_inert()
 
 
+@pytest.fixture(scope="module")
+def rubrics(make_run: Callable[..., Path]) -> Path:
+    path = make_run("rubrics", steps=3, evaluations=False, rubrics=True)
+    build(path)
+    return path
+
+
+def test_a_rollouts_rubric_is_read_criterion_by_criterion(browser: Any, rubrics: Path) -> None:
+    """Samples come in order: in row 0 the unwanted thing is there, in row 3 the judge has failed."""
+    page = Page(browser, rubrics)
+    assert page.all("#rows .points")[0].text == "-2 of 11 points".replace("-", "−")
+    assert page.all("#rows .points")[3].text == "10 of 11 points ⚠ 1 without a verdict"
+    for i in (0, 3):
+        page.driver.execute_script("arguments[0].click()", page.all("#rows .toggle")[i])
+    first, fourth = page.all("#rows .sheet")
+    lines = [[c.text for c in row.find_elements("css selector", "td")] for row in first.find_elements("css selector", ".criteria tbody tr")]  # fmt: skip
+    assert [(verdict, worth) for verdict, worth, _ in lines] == [
+        ("✕ unmet", "0 of 8"),
+        ("✓ met", "2 of 2"),
+        ("✕ present", "−5 of −5"),
+        ("✓ met", "1 of 1"),
+    ]
+    assert "by code: equal" in lines[0][2]
+    assert "axis:accuracy" in lines[0][2]
+    assert "agreement 100 %" in lines[1][2]
+    assert "shown in the scaffold" in lines[3][2]
+    told = first.text
+    for piece in ("−2 of 11 points = −0.1818", "2 of 3 wanted criteria met, 1 undesirable present", "4 criteria shown to the sampler (ratio 1, 48 tokens)", "own.characters", "turns"):  # fmt: skip
+        assert piece in told
+    told = fourth.text
+    for piece in ("✓ absent", "⚠ no verdict", "– of 1", "10 of 11 points: no score, for want of verdicts", "not decided by judge: HTTP 503 </td><script>", "1 criterion shown to the sampler (ratio 0.25, 12 tokens)"):  # fmt: skip
+        assert piece in told
+    seen = [row.text for row in fourth.find_elements("css selector", ".criteria tbody tr") if "shown in the scaffold" in row.text]  # fmt: skip
+    assert len(seen) == 1
+    assert "The sum is right." in seen[0]
+    page.assert_inert()
+
+
+def test_rollouts_without_a_verdict_can_be_picked_and_criteria_reached_by_keys(browser: Any, rubrics: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = Page(browser, rubrics)
+    page.click("#f-undecided")
+    page.wait(lambda: page.count == "6 of 48 rows")
+    page.one("#rows .toggle").send_keys(Keys.ENTER)
+    box = page.one("#rows .criteria-box")
+    page.driver.execute_script("arguments[0].previousElementSibling.scrollIntoView()", box)
+    answer = page.one("#rows pre.answer")
+    page.driver.execute_script("arguments[0].focus()", answer)
+    answer.send_keys(Keys.TAB)
+    assert page.driver.switch_to.active_element == box
+    assert box.get_attribute("aria-label") == "criteria of rubric"
+    page.assert_inert()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light"), (390, "dark")])
+def test_a_rubric_fits_its_screen(browser: Any, rubrics: Path, width: int, scheme: str, tmp_path: Path) -> None:
+    page = Page(browser, rubrics, width=width, scheme=scheme)
+    for i in (0, 3, 9):
+        page.driver.execute_script("arguments[0].click()", page.all("#rows .toggle")[i])
+    page.driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+    wide = "return [...document.querySelectorAll('.criteria-box')].filter(b => b.scrollWidth > b.clientWidth).length"
+    assert page.driver.execute_script(wide) == 0
+    page.picture(Path(os.environ.get("POSTTRAIN_SCREENSHOTS", tmp_path)) / f"rubric-{width}-{scheme}.png")
+    page.assert_inert()
+
+
 @pytest.mark.parametrize(
     "options",
     [
