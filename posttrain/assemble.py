@@ -105,7 +105,7 @@ def judged(recipe: Recipe) -> list[Judged]:
         where = f"rewards.{index}"
         make = Use(resolve_path(setting.use, None, f"{where}.use"), dict(setting.with_), where)
         if setting.processes == 0:
-            _built(make)  # a wrong argument shows now, not at the first batch
+            reward_of(make)  # a wrong argument shows now, not at the first batch
         guard = Guard(
             make.build,
             name=name,
@@ -161,18 +161,23 @@ def rubrics_fit(recipe: Recipe, data: Any, where: str) -> None:
         place = f"rewards.{index}"
         target = load_object(resolve_path(setting.use, None, f"{place}.use"), place)
         if isinstance(target, type) and issubclass(target, Rubric):
-            reward = _built(Use(setting.use, dict(setting.with_), place))
+            reward = reward_of(Use(setting.use, dict(setting.with_), place))
             try:
                 reward.check(data)
             except ValueError as error:
                 raise Mistake(f"{where}: {error} ({place}: {setting.use})") from error
 
 
-def _built(make: Use) -> Any:
+def reward_of(make: Use) -> Any:
+    """A reward, built.
+
+    Raises:
+        Mistake: a setting of it is wrong.
+    """
     try:
         return make.build()
     except ValueError as error:  # how a reward of ours says that a setting is wrong
-        raise Mistake(f"{make.where}.with: {error}") from error
+        raise Mistake(f"{make.where}.with: {' '.join(str(error).split())}") from error
 
 
 def rows(recipe: Recipe, source: Source, tokenizer: Any, where: str) -> tuple[Any, dict[str, int]]:

@@ -170,7 +170,7 @@ def try_reward(
     """
     console = console or Console()
     use = Use(resolve_path(reward, None, "reward"), dict(arguments), "reward")
-    use.build()
+    assemble.reward_of(use)
     rows = _sample_rows(data, limit)
     completions = [r["completion"] for r in rows]
     ids = [list(_text(c).encode()) for c in completions]

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from posttrain import assemble
 from posttrain.errors import Mistake
+from posttrain.preview import try_reward
 from posttrain.recipe import load
 from posttrain.rundir import read_lines
 from posttrain.trainers.grpo import GRPO
@@ -102,3 +103,5 @@ def test_wrong_settings_are_mistakes(tmp_path):
         assemble.judged(recipe(tmp_path, judge={"url": "http://127.0.0.1:1/v1"}))
     with pytest.raises(Mistake, match=r"^rewards\.0\.with: at_most should be a share"):
         assemble.judged(recipe(tmp_path, at_most=3))
+    with pytest.raises(Mistake, match=r"^reward\.with: judge: model is missing"):
+        try_reward("rewards.rubric:Rubric", arguments={"judge": {"url": "http://127.0.0.1:1/v1"}})
