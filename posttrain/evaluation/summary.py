@@ -35,12 +35,13 @@ def summary(
     scores = [[line["score"] for line in item] for item in ordered]
     strict = [sum(line.get("strict") == "RIGHT" for line in item) / len(item) for item in ordered]
     ballots = [[votes.Vote(line["extracted"], line["score"] == 1.0) for line in item] for item in ordered]
-    classes = votes.classes(ballots)
+    composed = any("points" in line for line in lines)
+    classes = (votes.by_text if composed else votes.classes)(ballots)
     metrics = estimates.metrics(scores, classes, clusters)
     if anytime is not None:
         found = anytime.estimate()
         metrics["accuracy"] |= {"low": found.low, "high": found.high, "method": found.method}
-    if any(line.get("points") is not None for line in lines):
+    if composed:
         metrics["points"] = _points(ordered, clusters).to_json()
     known = all("strict" in line for line in lines)
     total = len(lines)

@@ -42,6 +42,14 @@ def classes(problems: Sequence[Sequence[Vote]]) -> list[list[str | None]]:
     return [[one.name(vote) for vote in votes] for votes, one in zip(problems, ballots, strict=True)]
 
 
+def by_text(problems: Sequence[Sequence[Vote]]) -> list[list[str | None]]:
+    """The same where answers are one only if their texts are: compositions, which the grader would take for formulas."""
+    return [
+        [RIGHT if vote.right else None if vote.text is None else f"= {vote.text}" for vote in votes]
+        for votes in problems
+    ]
+
+
 class _Ballot:
     """The different wrong answers of a problem, and which of them are known to be one (a forest of parents)."""
 

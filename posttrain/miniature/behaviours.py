@@ -189,9 +189,14 @@ def _pattern(one: Criterion, topic: str) -> str:
     return rf"\A{''.join(f'(?=[^{dot}]*{part})' for part in parts)}[^{dot}]*{dot}\Z"
 
 
+def ended(text: str) -> bool:
+    """True if an answer has its dot, and nothing behind it."""
+    return 0 <= text.find(END) == len(text) - 1
+
+
 def _met(one: Criterion, topic: str, text: str) -> bool:
     there = all(segment(code, topic) in text for code in one.codes)
-    return there and (one.points < 0 or text.find(END) == len(text) - 1)
+    return there and (one.points < 0 or ended(text))
 
 
 def base(seed: int = 0, eps: float = EPS, show: bool = True) -> str:
