@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posttrain.report import charts, parts, plots, verdicts
-from posttrain.report.data import Evaluation, Run, clip, clip_prompt, ends, number
+from posttrain.report.axes import say
+from posttrain.report.data import ends
+from posttrain.report.run import Evaluation, Run
 from posttrain.report.samples import KINDS, Samples
+from posttrain.report.values import clip, clip_prompt, number
 from posttrain.report.verdicts import Words
 
 MAX_SHOWN = 4_000
@@ -167,7 +170,7 @@ def _meaning(name: str) -> str:
 
 def _row(evaluation: Evaluation, columns: list[str]) -> Row:
     result = evaluation.result
-    shares = [charts.say(number(result.get(k)), "share") for k in ("truncated", "no_answer", "timeouts", "aborted")]
+    shares = [say(number(result.get(k)), "share") for k in ("truncated", "no_answer", "timeouts", "aborted")]
     n, k, tokens = (number(result.get(key)) for key in ("n", "k", "tokens"))
     mean = number(_dict(result.get("lengths")).get("mean"))
     if mean is None and n and k and tokens is not None:
@@ -406,7 +409,7 @@ def _figure(value: Any, kind: str) -> str:
     figure = number(value)
     if figure is None:
         return "–"
-    return f"{charts.say(figure)} s" if kind == "seconds" else charts.say(figure, "share" if kind == "share" else "")
+    return f"{say(figure)} s" if kind == "seconds" else say(figure, "share" if kind == "share" else "")
 
 
 # -- samples to read
@@ -417,7 +420,7 @@ def _reading(evaluation: Evaluation, samples: Samples) -> Reading:
     return Reading(
         evaluation.moment,
         [
-            (kind, samples.count[kind], charts.say(samples.count[kind] / total, "share"), [_read(s) for s in samples.picked[kind]])
+            (kind, samples.count[kind], say(samples.count[kind] / total, "share"), [_read(s) for s in samples.picked[kind]])
             for kind in KINDS
         ],
     )  # fmt: skip

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from posttrain.metrics import BOOKKEEPING
 from posttrain.report import told
-from posttrain.report.samples import Samples, gather
+from posttrain.report.rollouts import evenly, pick
+from posttrain.report.run import Evaluation, Faults, Run, Series
+from posttrain.report.samples import gather
 from posttrain.report.values import (
     MAX_TEXT,
     Record,
@@ -33,8 +34,6 @@ MAX_LINES = 20_000
 """Lines of `metrics.jsonl` that are read; of more, every n-th."""
 MAX_ROWS = 2_000
 """Training rollouts on the page."""
-MIN_STEPS = 25
-"""Steps they are taken from at least, if there are so many."""
 MAX_SAMPLES = 120
 """Samples of one evaluation on the page."""
 MAX_TOLD = 40
@@ -43,115 +42,6 @@ MAX_CHARS = 12_000_000
 """Characters of model text on the page, over all rows."""
 MAX_FAULTS = 100
 """Faults listed one by one: the first half and the last half."""
-
-
-@dataclass
-class Series:
-    """One metric over the steps. `value` holds None where it was logged without a number."""
-
-    steps: list[int] = field(default_factory=list)
-    values: list[float | None] = field(default_factory=list)
-
-
-@dataclass
-class Evaluation:
-    """One `result.json`."""
-
-    folder: str
-    when: str
-    step: int | None
-    benchmark: str
-    result: Record
-
-    @property
-    def moment(self) -> str:
-        """`when` for reading: `before`, `step 50`, `after`."""
-        return f"step {self.step}" if self.step is not None and self.when.startswith("step-") else self.when
-
-    @property
-    def metrics(self) -> Record:
-        metrics = self.result.get("metrics")
-        return metrics if isinstance(metrics, dict) else {}
-
-    @property
-    def adaptive(self) -> Record | None:
-        """What an adaptive evaluation found; None for all others."""
-        found = self.result.get("adaptive")
-        return found if isinstance(found, dict) else None
-
-    def ability(self) -> tuple[float, float | None] | None:
-        """Ability and its standard error, where the evaluation was adaptive."""
-        found = self.adaptive or {}
-        given = found.get("ability")
-        entry = given if isinstance(given, dict) else {"value": given, "se": found.get("se")}
-        value, se = number(entry.get("value")), number(entry.get("se"))
-        return None if value is None else (value, se)
-
-    def estimate(self, name: str = "accuracy") -> tuple[float, float | None, float | None] | None:
-        """(value, low, high) of a metric (or of `strict`), shares of 1; the bounds are None where the result has none."""
-        entry = self.result.get("strict") if name == "strict" else self.metrics.get(name)
-        entry = entry if isinstance(entry, dict) else {"value": entry}
-        value, low, high = number(entry.get("value")), number(entry.get("low")), number(entry.get("high"))
-        if value is None:
-            return None
-        return (value, low, high) if low is not None and high is not None else (value, None, None)
-
-
-@dataclass
-class Picked:
-    """Rows to read: what was kept, and by which rule."""
-
-    rows: list[Record] = field(default_factory=list)
-    rule: str = ""
-    steps: int = 0
-    """Steps for which there are rollouts on disk."""
-    judge: str = ""
-    """What `right` and `wrong` mean for the training rollouts; empty if nothing says."""
-
-
-@dataclass
-class Faults:
-    total: int = 0
-    kinds: list[tuple[str, str, int, Record]] = field(default_factory=list)
-    """(reward, kind, how often, the first of them), most frequent first."""
-    listed: list[Record] = field(default_factory=list)
-
-
-@dataclass
-class Run:
-    root: Path
-    name: str
-    status: Record = field(default_factory=dict)
-    recipe: str = ""
-    resolved: Record = field(default_factory=dict)
-    environment: Record = field(default_factory=dict)
-    plan: Record = field(default_factory=dict)
-    train: dict[str, Series] = field(default_factory=dict)
-    held_out: dict[str, Series] = field(default_factory=dict)
-    """What TRL's own evaluation loop logged."""
-    summary: Record = field(default_factory=dict)
-    stride: int = 1
-    cut_off: bool = False
-    """It did not end, and no process is at work on it."""
-    last_time: float | None = None
-    """When the last line of metrics was written (unix seconds)."""
-    evaluations: list[Evaluation] = field(default_factory=list)
-    evaluation_root: Path = Path(".")
-    """Where the folders of the evaluations are."""
-    alone: bool = False
-    """There is no run: the folder is that of one evaluation."""
-    told: dict[str, Samples] = field(default_factory=dict)
-    """By folder, what all samples of an evaluation say; of each benchmark the first and the last."""
-    rollouts: Picked = field(default_factory=Picked)
-    samples: list[Record] = field(default_factory=list)
-    faults: Faults = field(default_factory=Faults)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def last_step(self) -> int:
-        """The last step that any file speaks of; 0 before the first."""
-        logged = [series.steps[-1] for series in self.train.values() if series.steps]
-        return max([*logged, step_number(self.status.get("steps")) or 0], default=0)
 
 
 def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHARS) -> Run:
@@ -173,7 +63,7 @@ def read(root: Path | str, *, max_rows: int = MAX_ROWS, max_chars: int = MAX_CHA
     run.evaluations = _evaluations(
         run, sorted(run.evaluation_root.glob("*/result.json")) if run.evaluation_root.is_dir() else []
     )
-    run.rollouts = _rollouts(place.rollouts, broken, max_rows, told.shows_the_rubric(run.resolved))
+    run.rollouts = pick(place.rollouts, broken, max_rows, told.shows_the_rubric(run.resolved))
     _read_samples(run, broken)
     run.faults = _faults(place.faults, broken)
     run.notes += _launches(place.launches, broken)
@@ -266,112 +156,6 @@ def _step_of(when: str, last: int) -> int | None:
         return last
     match = re.fullmatch(r"step-(\d{1,12})", when)
     return int(match[1]) if match else None
-
-
-def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` indices below `count`, evenly spaced, the first and the last among them."""
-    if wanted >= count:
-        return list(range(count))
-    if wanted <= 1:
-        return [count - 1] if wanted else []
-    return sorted({round(i * (count - 1) / (wanted - 1)) for i in range(wanted)})
-
-
-def _rollouts(folder: Path, broken: Counter[str], max_rows: int, same: bool) -> Picked:
-    files: dict[int, list[Path]] = {}
-    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
-        if match := re.fullmatch(r"(\d+)-r(\d+)", path.stem):
-            files.setdefault(int(match[1]), []).append(path)
-    picked = Picked(steps=len(files))
-    if not files:
-        return picked
-    steps = sorted(files)
-    sizes = [sum(1 for path in files[step] for _ in lines(path)) for step in {steps[0], steps[-1]}]
-    per_step = max(*sizes, 1) if len(sizes) > 1 else max(sizes[0], 1)
-    chosen = [steps[i] for i in evenly(len(steps), max(MIN_STEPS, max_rows // per_step))]
-    share = max(1, max_rows // len(chosen))
-    cut = False
-    for step in chosen:
-        rows, all_of_it = _rows_of_step(step, files[step], share, broken, same)
-        picked.rows += rows
-        cut |= not all_of_it
-    which = (
-        ("the one step that has" if len(steps) == 1 else f"all {len(steps)} steps that have") + " rollouts"
-        if len(chosen) == len(steps)
-        else f"{len(chosen)} of the {len(steps)} steps that have rollouts: the first, the last and evenly spaced ones between"
-    )
-    how = f"of each, whole groups evenly spaced over the batch, up to {share}" if cut else "with all of their rollouts"
-    picked.rule = f"{which}, {how}"
-    picked.judge = _judge(picked.rows)
-    return picked
-
-
-def _rows_of_step(
-    step: int, paths: list[Path], share: int, broken: Counter[str], same: bool
-) -> tuple[list[Record], bool]:
-    """At most about `share` rows of one step, whole groups of a prompt; and whether that was all of them."""
-    sizes: Counter[str] = Counter()
-    for path in paths:
-        for record in records(path, broken):
-            sizes[_group(record)] += 1
-    total, groups = sum(sizes.values()), list(sizes)
-    wanted = None
-    if total > share:
-        fits = max(1, int(share / (total / len(groups))))
-        wanted = {groups[i] for i in evenly(len(groups), fits)}
-    rows: list[Record] = []
-    for path in paths:
-        for record in records(path):
-            if (wanted is None or _group(record) in wanted) and len(rows) < 2 * share:
-                rows.append(_rollout(record, step, path.name) | told.of_record(record, same))
-    rows.sort(key=lambda r: (r["row_id"], r["sample"] if r["sample"] is not None else -1))
-    return rows, len(rows) == total
-
-
-def _group(record: Record) -> str:
-    return f"{record.get('phase')}:{record.get('row_id')}"
-
-
-def _rollout(record: Record, step: int, file: str) -> Record:
-    given = record.get("rewards")
-    rewards = {str(k): number(v) for k, v in given.items()} if isinstance(given, dict) else {}
-    logged = step_number(record.get("step"))
-    return {
-        "source": "held-out rows" if record.get("phase") == "eval" else "training",
-        "step": step if logged is None else logged,
-        "row_id": str(record.get("row_id", "")),
-        "sample": number(record.get("sample")),
-        "version": number(record.get("version")),
-        "prompt": clip_prompt(record.get("prompt")),
-        "completion": clip(record.get("completion")),
-        "rewards": rewards,
-        "reward": number(record.get("reward")),
-        "advantage": number(record.get("advantage")),
-        "finish": str(record.get("finish") or ""),
-        "prompt_tokens": number(record.get("prompt_tokens")),
-        "tokens": number(record.get("completion_tokens")),
-        "faults": [str(f) for f in record["faults"]] if isinstance(record.get("faults"), list) else [],
-        "file": f"rollouts/{file}",
-    }
-
-
-def _judge(rows: list[Record]) -> str:
-    """The reward that says right or wrong: one called `correct`, else the first that is only ever 0 or 1.
-
-    Sets `right` in the rows.
-    """
-    values: dict[str, set[float]] = {}
-    for row in rows:
-        for name, value in row["rewards"].items():
-            if value is not None:
-                values.setdefault(name, set()).add(value)
-    named = [n for n in values if "correct" in n.lower() or "accura" in n.lower()]
-    binary = [n for n in values if values[n] <= {0.0, 1.0}]
-    name = next((n for n in named if n in binary), None) or next(iter(named), None) or next(iter(binary), None)
-    for row in rows:
-        value = row["rewards"].get(name) if name else None
-        row["right"] = None if value is None else value > 0.5
-    return f"right = the reward {name} is above 0.5" if name else ""
 
 
 def ends(evaluations: list[Evaluation]) -> tuple[Evaluation, Evaluation]:

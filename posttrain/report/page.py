@@ -22,9 +22,11 @@ from markupsafe import Markup, escape
 from posttrain import keys
 from posttrain.errors import Mistake
 from posttrain.keys import HIDDEN, is_secret
-from posttrain.report import blocks, charts, data, told
+from posttrain.report import blocks, charts, curves, data, told
+from posttrain.report.axes import say
 from posttrain.report.blocks import Block
-from posttrain.report.data import Evaluation, Record, Run, number
+from posttrain.report.run import Evaluation, Run
+from posttrain.report.values import Record, number
 from posttrain.rundir import RunDir, write_atomic
 
 HERE = Path(__file__).parent
@@ -65,7 +67,7 @@ def build(run_dir: str | Path) -> Path:
 def render(run: Run, now: float | None = None) -> str:
     """The page's HTML."""
     now = time.time() if now is None else now
-    groups, rest = charts.build(run)
+    groups, rest = curves.build(run)
     about_each = blocks.build(run)
     style = "".join(map(_asset, ("page.css", "evaluation.css", "rubric.css")))
     script = _asset("rubric.js") + _asset("page.js")
@@ -323,7 +325,7 @@ def tiles(run: Run) -> list[Tile]:
         loop = number(run.summary.get("train_runtime"))
         detail = f"{_span(loop)} in the training loop" if loop else "" if seconds is not None else "so far"
         out.append(Tile("wall time", _span(seconds if seconds is not None else so_far or 0.0), detail))
-    names = [name for name in charts.TIMES if name in run.train]
+    names = [name for name in curves.TIMES if name in run.train]
     per_step = [sum(v or 0.0 for v in vs) for vs in zip(*(run.train[n].values for n in names), strict=False)]
     if per_step:
         middle = sorted(per_step)[len(per_step) // 2]
@@ -345,7 +347,7 @@ def _tiles_of(result: Record) -> list[Tile]:
         out.append(Tile("wall time", _span(seconds), "of the call that finished it"))
     for key, label in (("truncated", "truncated"), ("no_answer", "no answer")):
         if (share := number(result.get(key))) is not None:
-            out.append(Tile(label, charts.say(share, "share"), "of the samples", "bad" if share > 0.03 else ""))
+            out.append(Tile(label, say(share, "share"), "of the samples", "bad" if share > 0.03 else ""))
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posttrain.report.data import Evaluation
+from posttrain.report.run import Evaluation
 from posttrain.report.values import clip, number
 
 MAX_LABELS = 40

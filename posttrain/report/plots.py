@@ -13,7 +13,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from posttrain.report.charts import LARGEST, SIZE, Chart, Scale, say, tick_label, ticks
+from posttrain.report.axes import LARGEST, SIZE, Scale, say, tick_label, ticks
+from posttrain.report.charts import Chart
 
 BINS = 24
 """Columns of a histogram, at most."""

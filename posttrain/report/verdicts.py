@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from posttrain.errors import Mistake
-from posttrain.report.data import Evaluation
+from posttrain.report.run import Evaluation
 from posttrain.report.samples import Samples
 
 

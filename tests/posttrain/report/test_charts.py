@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain.metrics import METRICS
-from posttrain.report import charts, data
+from posttrain.report import axes, charts, curves, data
 
 finite = st.floats(-1e12, 1e12, allow_nan=False)
 
@@ -23,7 +23,7 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
     high = low + width
     if not high - low > abs(low) * 1e-9:
         return
-    found = charts.ticks(low, high, 4)
+    found = axes.ticks(low, high, 4)
     assert 1 <= len(found) <= 8
     slack = (high - low) * 1e-6
     assert all(low - slack <= t <= high + slack for t in found)
@@ -33,13 +33,13 @@ def test_ticks_are_few_even_and_inside(low: float, width: float) -> None:
 
 @given(st.integers(0, 100_000), st.integers(1, 100_000))
 def test_ticks_of_steps_are_whole(low: int, width: int) -> None:
-    assert all(t == round(t) for t in charts.ticks(low, low + width, 5, whole=True))
+    assert all(t == round(t) for t in axes.ticks(low, low + width, 5, whole=True))
 
 
 @given(st.lists(finite, min_size=1, max_size=2_000), st.integers(2, 60))
 def test_thinning_keeps_the_ends_and_the_mean(values: list[float], points: int) -> None:
     series = data.Series(list(range(1, len(values) + 1)), list(values))
-    thin = charts.thin(series, points)
+    thin = axes.thin(series, points)
     assert len(thin) == min(points, len(values))
     assert (thin[0][0], thin[-1][0]) == (1, len(values))
     counts = np.diff([round(i * len(values) / len(thin)) for i in range(len(thin) + 1)])
@@ -48,7 +48,7 @@ def test_thinning_keeps_the_ends_and_the_mean(values: list[float], points: int) 
 
 def test_the_bold_line_is_a_centred_mean() -> None:
     values = np.random.default_rng(0).normal(size=200)
-    points = charts.smooth(list(enumerate(values)), 7)
+    points = axes.smooth(list(enumerate(values)), 7)
     inside = np.convolve(values, np.ones(15) / 15, mode="valid")
     assert np.allclose([y for _, y in points[7:-7]], inside)
     assert points[0][1] == pytest.approx(values[0])
@@ -67,7 +67,7 @@ def test_gaps_stay_gaps_and_a_point_alone_is_a_dot() -> None:
 def test_nothing_to_draw_is_no_chart() -> None:
     assert charts.line_chart("k", "t", "f", [charts.Line("a", "a", [(0, None)])]) is None
     assert charts.stacked_chart("k", "t", "f", [charts.Line("a", "a", [(0, 0.0)])], "s") is None
-    assert charts.build(data.Run(Path("."), "x")) == ([], [])
+    assert curves.build(data.Run(Path("."), "x")) == ([], [])
 
 
 @given(
@@ -81,14 +81,14 @@ def test_any_numbers_give_coordinates_inside_the_plot(points: list[tuple[int, fl
     by_step = dict(points)
     steps = sorted(by_step)
     series = data.Series(steps, [by_step[s] for s in steps])
-    chart = charts.line_chart("k", "t", "f", [charts.Line("a", "a", charts.thin(series))])
+    chart = charts.line_chart("k", "t", "f", [charts.Line("a", "a", axes.thin(series))])
     if chart is None:
         assert all(v is None for v in series.values)
         return
     numbers = [
         float(n) for d in re.findall(r' d="([^"]*)"', chart.svg) for n in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", d)
     ]
-    assert all(-0.1 <= n <= charts.SIZE + 0.1 for n in numbers)
+    assert all(-0.1 <= n <= axes.SIZE + 0.1 for n in numbers)
     assert "nan" not in chart.svg
     assert "inf" not in chart.svg
     assert all(0 <= x <= 1 for x in chart.data["at"])
@@ -99,8 +99,8 @@ def test_stacked_phases_add_up_to_the_step() -> None:
     chart = charts.stacked_chart("k", "t", "f", lines, "s")
     total = chart.data["curves"][-1]
     assert (total["label"], total["texts"]) == ("total", ["3 s", "4 s"])
-    bottom = charts.SIZE * (1 - 0)
-    assert f"L{charts.SIZE:.1f} {bottom:.1f}" in chart.svg  # the lowest area stands on zero
+    bottom = axes.SIZE * (1 - 0)
+    assert f"L{axes.SIZE:.1f} {bottom:.1f}" in chart.svg  # the lowest area stands on zero
     assert [entry["last"] for entry in chart.legend] == ["57.1 %", "42.9 %"]
 
 
@@ -112,12 +112,12 @@ def test_stacked_phases_add_up_to_the_step() -> None:
     ],
 )  # fmt: skip
 def test_numbers_as_words(value: float | None, unit: str, text: str) -> None:
-    assert charts.say(value, unit) == text
+    assert axes.say(value, unit) == text
 
 
 def test_every_chart_says_what_it_shows_and_every_metric_is_somewhere(make_run: Callable[..., Path]) -> None:
     run = data.read(make_run("charts", steps=40))
-    groups, rest = charts.build(run)
+    groups, rest = curves.build(run)
     shown = [chart for group in groups for chart in group.charts]
     for chart in shown:
         assert chart.title
@@ -132,8 +132,8 @@ def test_every_chart_says_what_it_shows_and_every_metric_is_somewhere(make_run: 
 
 def test_evaluation_points_have_their_intervals(make_run: Callable[..., Path]) -> None:
     run = data.read(make_run("points", steps=250))
-    chart = charts.evaluation_chart(run.evaluations)
+    chart = curves.evaluation_chart(run.evaluations)
     assert chart.data["x"] == [0, 100, 200, 250]
     assert chart.data["curves"][0]["texts"][0] == "47.3 % [44.2 %, 50.4 %]"
     assert re.search(r'class="bar s1" d="([^"]+)"', chart.svg)[1].count("V") == 4
-    assert charts.evaluation_chart(run.evaluations[:1]) is None
+    assert curves.evaluation_chart(run.evaluations[:1]) is None

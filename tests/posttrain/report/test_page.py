@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
 from posttrain.report import build, data, page
-from posttrain.report.data import Evaluation
+from posttrain.report.run import Evaluation
 from posttrain.rundir import RunDir, append_line, read_lines
 
 MakeRun = Callable[..., Path]

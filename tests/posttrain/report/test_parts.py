@@ -8,7 +8,7 @@ from pathlib import Path
 from posttrain.evaluation.benchmarks.base import Problem
 from posttrain.evaluation.parts import parts as measured
 from posttrain.report import blocks, build, data, parts
-from posttrain.report.data import Evaluation
+from posttrain.report.run import Evaluation
 from posttrain.rundir import RunDir, write_json
 
 EVIL = '<img src=x onerror="window.pwned=1">'

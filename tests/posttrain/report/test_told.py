@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posttrain.report import build, charts, data, told
+from posttrain.report import build, curves, data, told
 from posttrain.rundir import RunDir, append_line
 from rewards.criteria.item import Criterion, Verdict
 from rewards.criteria.scoring import score
@@ -159,7 +159,7 @@ def test_criteria_that_samples_have_in_common_are_sent_once(make_run: MakeRun):
 
 def test_the_judges_cost_and_the_scaffold_have_charts_of_their_own(make_run: MakeRun):
     run = data.read(make_run("curves", steps=12, evaluations=False, rubrics=True))
-    groups = {group.title: {chart.key: chart for chart in group.charts} for group in charts.build(run)[0]}
+    groups = {group.title: {chart.key: chart for chart in group.charts} for group in curves.build(run)[0]}
     judge = groups["Rubric and judge"]
     assert set(judge) == {"rubric_failed", "judge_calls", "judge_tokens", "judge_seconds", "judge_agreement"}
     assert [e["label"] for e in judge["rubric_failed"].legend] == [
@@ -171,7 +171,7 @@ def test_the_judges_cost_and_the_scaffold_have_charts_of_their_own(make_run: Mak
     assert judge["judge_tokens"].legend[0]["last"] == "9,000 tokens"
     assert [e["last"] for e in judge["judge_calls"].legend] == ["32", "8", "25"]
     assert [e["label"] for e in groups["Scaffold"]["scaffold_advantage"].legend] == ["sample 1", "sample 2"]
-    left = {name for chart in charts.build(run)[1] for name in chart.names}
+    left = {name for chart in curves.build(run)[1] for name in chart.names}
     assert not [name for name in left if name.startswith(("judge/", "rubric/", "scaffold/"))]
 
 
