@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.regrading import regrade
 from posttrain.evaluation.results import RESULT, SAMPLES, Result
 from posttrain.evaluation.run import evaluate_command
+from posttrain.evaluation.sampling import check
 from posttrain.evaluation.shots import draw
 from posttrain.evaluation.stopping import UntilInterval
 from posttrain.recipe.schema import Model
-from rollouts.records import Engine, Policy
+from rollouts.records import Engine, Policy, Sampling
 
 
 def evaluate_checkpoint(
@@ -42,10 +44,14 @@ def evaluate_checkpoint(
     Raises:
         Mistake: something named does not exist, or does not fit.
     """
-    if settings.get("samples", 1) > 1 and settings.get("temperature", 0.0) == 0:
-        raise Mistake(
-            f"--samples {settings['samples']} at temperature 0 gives one answer again and again; set --temperature"
-        )
+    drawn = {"temperature": 0.0} | {one.name: settings[one.name] for one in fields(Sampling) if one.name in settings}
+    check(
+        settings.get("samples", 1),
+        Sampling(**drawn),
+        settings.get("limit"),
+        settings.get("chunk"),
+        settings.get("flops_per_byte"),
+    )
     task = find_benchmark(benchmark, "--benchmark")
     # A wrong file shows before a model is loaded.
     problems = task.load(settings.get("path"), settings.get("limit"))
@@ -54,6 +60,8 @@ def evaluate_checkpoint(
         if settings.get("until_interval") is not None:
             raise Mistake("--until-interval is for problems in random order; --adaptive stops by --items and --se")
     find_style(settings.get("style") or task.style)
+    if settings.get("shots_from") is not None and not settings.get("shots"):
+        raise Mistake("--shots-from is where solved examples come from; say how many too (--shots N)")
     if settings.get("shots", 0):
         draw(task, settings["shots"], problems, settings.get("shots_from"))
     if settings.get("until_interval") is not None:

@@ -74,21 +74,27 @@ def parser() -> argparse.ArgumentParser:
     evaluate = _verb(verbs, "evaluate", evaluate_command, "sample a benchmark and grade it")
     evaluate.add_argument("--model", help="hub id, directory, or miniature/arithmetic")
     evaluate.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on top of it")
-    evaluate.add_argument("--benchmark", help="short name or import path")
-    evaluate.add_argument("--engine", default="transformers", help="transformers, vllm, vllm-server or an import path")
-    evaluate.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE", help="engine option")
+    evaluate.add_argument("--benchmark", help="gsm8k, math500, aime24, aime25, amc23, minerva_math, olympiadbench, arithmetic, "
+                          "behaviours, behaviours_joint, a file of `benchmark build`, or an import path (file.py:name)")  # fmt: skip
+    evaluate.add_argument("--engine", default="transformers",
+                          help="transformers (default), vllm, vllm-server or an import path")  # fmt: skip
+    evaluate.add_argument("--engine-with", action="append", default=[], metavar="KEY=VALUE",
+                          help="engine option, for instance urls=[http://127.0.0.1:8000]; may be given again")  # fmt: skip
     evaluate.add_argument("--samples", type=int, default=1, metavar="K", help="samples a problem (default 1)")
     evaluate.add_argument("--temperature", type=float, default=0.0, help="0 = greedy (default)")
-    evaluate.add_argument("--top-p", type=float, default=1.0)
-    evaluate.add_argument("--top-k", type=int, default=0)
-    evaluate.add_argument("--min-p", type=float, default=0.0)
-    evaluate.add_argument("--max-tokens", type=int, default=1024, metavar="N")
+    evaluate.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default 1 = off)")
+    evaluate.add_argument("--top-k", type=int, default=0, help="only the k likeliest tokens (default 0 = off)")
+    evaluate.add_argument("--min-p", type=float, default=0.0,
+                          help="drop tokens below this share of the likeliest (default 0 = off)")  # fmt: skip
+    evaluate.add_argument("--max-tokens", type=int, default=1024, metavar="N", help="longest answer (default 1024)")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first problems")
     evaluate.add_argument("--data", metavar="PATH", help="local file instead of the hub")
-    evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--style", help="prompt style (default: the benchmark's own)")
-    evaluate.add_argument("--shots", type=int, default=0, metavar="N", help="solved examples before each question")
+    evaluate.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"],
+                          help="of the weights, where the engine loads them (default float32)")  # fmt: skip
+    evaluate.add_argument("--seed", type=int, default=0, help="every request's seed comes from it (default 0)")
+    evaluate.add_argument("--style", help="prompt style: boxed, boxed-system, last-line, question, raw, text or own (default: the "
+                          "benchmark's own)")  # fmt: skip
+    evaluate.add_argument("--shots", type=int, metavar="N", help="solved examples before each question (default 0)")
     evaluate.add_argument("--shots-from", metavar="PATH",
                           help="file with the benchmark's columns to draw them from (default: its training part)")  # fmt: skip
     evaluate.add_argument("--until-interval", type=float, metavar="POINTS",
@@ -296,8 +302,11 @@ def evaluate_command(options: argparse.Namespace) -> None:
     from posttrain import assess
 
     if options.regrade is not None:
-        if other := next((name for name in ("model", "adapter", "out") if getattr(options, name) is not None), None):
-            raise Mistake(f"--{other} does not go with --regrade, which takes the evaluation as it was made")
+        absent = vars(parser().parse_args(["evaluate", "--regrade", options.regrade]))
+        free = ("benchmark", "data", "do")
+        if other := next((n for n, value in vars(options).items() if n not in free and value != absent[n]), None):
+            name = other.replace("_", "-")
+            raise Mistake(f"--{name} does not go with --regrade, which takes the evaluation as it was made")
         return assess.regrade_folder(options.regrade, benchmark=options.benchmark, path=options.data)
     for name in ("model", "benchmark"):
         if getattr(options, name) is None:
@@ -319,7 +328,7 @@ def evaluate_command(options: argparse.Namespace) -> None:
         dtype=options.dtype,
         seed=options.seed,
         style=options.style,
-        **{name: value for name in MORE if (value := getattr(options, name))},
+        **{name: value for name in MORE if (value := getattr(options, name)) is not None},
         template_args=_pairs(options.template_arg, "--template-arg"),
         out=options.out,
         **_adaptive(options),

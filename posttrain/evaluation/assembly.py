@@ -11,7 +11,7 @@ from typing import Any
 from posttrain.evaluation import cost
 from posttrain.evaluation.asking import Asking
 from posttrain.evaluation.benchmarks.base import Problem
-from posttrain.evaluation.provenance import digest_of, versions
+from posttrain.evaluation.provenance import digest_of, dtype_of, versions
 from posttrain.evaluation.results import Result
 from posttrain.evaluation.summary import grouped
 from rewards.grading import GRADER
@@ -79,5 +79,6 @@ class Frame:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=versions(),
             settings=digest_of(self.settings),
+            dtype=dtype_of(engine),
             **more,
         )

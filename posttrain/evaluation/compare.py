@@ -191,6 +191,8 @@ def _differences(a: Result, b: Result) -> list[tuple[str, Any, Any]]:
         (f"sampling.{key}", a.sampling.get(key), b.sampling.get(key)) for key in sorted({*a.sampling, *b.sampling})
     ]
     pairs += [("samples", a.k, b.k), ("engine", a.engine, b.engine)]
+    if a.dtype is not None and b.dtype is not None:
+        pairs.append(("dtype", a.dtype, b.dtype))
     return [(name, x, y) for name, x, y in pairs if x != y]
 
 

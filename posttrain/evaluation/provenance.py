@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rollouts.records import Engine
+
 READ_WHOLE = 64 * 2**20
 """Bytes up to which a file is told by its content (an adapter, say, that a resumed run saves again); a larger one by its time."""
 
@@ -27,6 +29,11 @@ def fingerprint(place: str | None) -> str | None:
 def _told_by(file: Path) -> str | int:
     state = file.stat()
     return hashlib.blake2b(file.read_bytes()).hexdigest() if state.st_size <= READ_WHOLE else state.st_mtime_ns
+
+
+def dtype_of(engine: Engine) -> str | None:
+    """Numbers that an engine computes with; None if it does not say, as servers do not."""
+    return None if getattr(engine, "shared", False) else getattr(getattr(engine, "spec", None), "dtype", None)
 
 
 def versions() -> dict[str, str]:

@@ -105,6 +105,8 @@ class Result:
     points), `reached`, `asked` problems `of` so many, `order_seed`. Then `n` = `asked`, and accuracy's interval is always valid."""
     adaptive: dict[str, Any] | None = None
     """What an adaptive evaluation found; None for all others."""
+    dtype: str | None = None
+    """Numbers that the engine computed with; None if it does not say (a server)."""
     directory: Path | None = None
     """Where it is; not written."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from posttrain.evaluation.assembly import Frame
 from posttrain.evaluation.benchmarks.base import Benchmark, Problem, find_benchmark
 from posttrain.evaluation.progress import bar
 from posttrain.evaluation.prompts import doubts, find_style
-from posttrain.evaluation.provenance import digest_of, fingerprint
+from posttrain.evaluation.provenance import digest_of, dtype_of, fingerprint
 from posttrain.evaluation.reasoning import answer_part
 from posttrain.evaluation.results import SAMPLES, Result
 from posttrain.evaluation.resuming import find, marks
@@ -35,6 +36,9 @@ QUICK = 30.0
 seconds than this for all: the fewer ends of chunks, at which the last long answers run alone, the better."""
 CHUNK_UNTIL = 64
 """The same where sampling stops by what it saw; at most so many are asked in vain."""
+ALWAYS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "stop")
+"""Fields of `Sampling` that settings always say. Any other is said where it is not its default, so that an evaluation from
+before a field existed has the settings that it would have today."""
 
 
 def grade_texts(benchmark: Benchmark, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
@@ -71,7 +75,7 @@ def evaluate(
     """Ask every problem `samples` times and write `samples.jsonl` and `result.json` into `out_dir`.
 
     A call that was cut off goes on where it stopped: what is in `samples.jsonl` from the same settings (model, adapter,
-    engine, policy version, sampling, seed, prompt style, grader) is not asked again, and more samples or a higher limit
+    engine, dtype, policy version, sampling, seed, prompt style, grader) is not asked again, and more samples or a higher limit
     only ask what is missing. Where only the grader or a right answer has changed, samples are judged again and not asked. Samples of
     other settings are moved aside. An evaluation that is whole already is left as it is.
 
@@ -104,7 +108,7 @@ def evaluate(
     sampling = sampling or Sampling(temperature=0.0)
     may_grow = chunk is None and until_interval is None and not getattr(engine, "same_numerics", True)
     chunk = chunk if chunk is not None else CHUNK if until_interval is None else CHUNK_UNTIL
-    check(samples, sampling, limit, chunk)
+    check(samples, sampling, limit, chunk, flops_per_byte)
     problems = benchmark.load(path, limit)
     stop = None if until_interval is None else UntilInterval(until_interval, problems, samples, seed)
     look = find_style(style or benchmark.style, tokenizer)
@@ -176,6 +180,7 @@ def grown(chunk: int, seconds: float) -> int:
 
 def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_name: str | None) -> dict[str, Any]:
     """Everything that shapes the samples; its `digest_of` is in every line and in the result."""
+    dtype = dtype_of(asking.engine)
     return {
         "benchmark": asking.benchmark.name,
         **({"data": asking.benchmark.digest} if asking.benchmark.digest else {}),
@@ -183,8 +188,9 @@ def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_nam
         "weights": fingerprint(model_name),
         "adapter": fingerprint(adapter),
         "engine": engine_name or type(asking.engine).__name__,
+        **({} if dtype in (None, "float32") else {"dtype": dtype}),
         "version": asking.engine.version,
-        "sampling": asdict(asking.sampling) | {"stop": list(asking.sampling.stop)},
+        "sampling": told(asking.sampling),
         "seed": asking.seed,
         "prompt": asking.style.hash(),
         "template": dict(asking.template_args),
@@ -192,14 +198,32 @@ def settings_of(asking: Asking, model_name: str, adapter: str | None, engine_nam
     }
 
 
-def check(samples: int, sampling: Sampling, limit: int | None, chunk: int) -> None:
+def told(sampling: Sampling) -> dict[str, Any]:
+    """What settings say of a `Sampling`: see `ALWAYS`."""
+    values = asdict(sampling) | {"stop": list(sampling.stop)}
+    default = {field.name: field.default for field in fields(sampling)}
+    return {name: value for name, value in values.items() if name in ALWAYS or value != default[name]}
+
+
+def check(
+    samples: int, sampling: Sampling, limit: int | None, chunk: int | None, flops_per_byte: float | None = None
+) -> None:
     """Raises a `Mistake` for settings that no evaluation can have."""
-    if samples < 1:
-        raise Mistake(f"samples: at least 1, not {samples}")
-    if limit is not None and limit < 1:
-        raise Mistake(f"limit: at least 1, not {limit}")
-    if chunk < 1:
-        raise Mistake(f"chunk: at least 1, not {chunk}")
+    for name, count in {"samples": samples, "limit": limit, "chunk": chunk, "max_tokens": sampling.max_tokens}.items():
+        if count is not None and count < 1:
+            raise Mistake(f"{name}: at least 1, not {count}")
+    shares: list[tuple[str, float, bool, str]] = [
+        ("temperature", sampling.temperature, 0 <= sampling.temperature < math.inf, "0 (greedy) or above"),
+        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1, "above 0, and 1 (off) at most"),
+        ("top_k", sampling.top_k, sampling.top_k >= 0, "0 (off) or above"),
+        ("min_p", sampling.min_p, 0 <= sampling.min_p <= 1, "from 0 (off) to 1"),
+        ("repetition_penalty", sampling.repetition_penalty, 0 < sampling.repetition_penalty < math.inf, "above 0"),
+    ]
+    if flops_per_byte is not None:
+        shares.append(("flops_per_byte", flops_per_byte, 0 < flops_per_byte < math.inf, "above 0"))
+    for name, value, fits, wanted in shares:
+        if not fits:
+            raise Mistake(f"{name}: {wanted}, not {value:g}")
     if sampling.temperature == 0 and samples > 1:
         raise Mistake(
             f"samples: {samples} greedy samples (temperature 0) would all be the same; set a temperature, or samples to 1"

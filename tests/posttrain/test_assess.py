@@ -8,6 +8,8 @@ import pytest
 
 from posttrain import assess, cli
 from posttrain.errors import Mistake
+from posttrain.evaluation.benchmarks import BENCHMARKS
+from posttrain.evaluation.prompts import STYLES
 
 
 def test_where_it_is_cut_off_it_says_how_to_go_on(tmp_path, capsys):
@@ -36,13 +38,36 @@ def test_a_config_that_is_none_says_nothing(tmp_path, text):
     assert assess._other_base(tmp_path, ("org/m",)) is None
 
 
+FEW = ["--model", "/no/such", "--benchmark", "arithmetic"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--benchmark", "gsm8k"], "--model is missing"),
         (["--model", "m"], "--benchmark is missing"),
         (["--regrade", "x", "--out", "y"], "--out does not go with --regrade"),
+        (["--regrade", "x", "--samples", "4"], "--samples does not go with --regrade"),
+        (["--regrade", "x", "--temperature", "0.6"], "--temperature does not go with --regrade"),
+        (["--regrade", "x", "--engine", "vllm"], "--engine does not go with --regrade"),
+        (["--regrade", "x", "--engine-with", "a=1"], "--engine-with does not go with --regrade"),
+        (["--regrade", "x", "--until-interval", "2"], "--until-interval does not go with --regrade"),
+        (["--regrade", "x", "--adaptive"], "--adaptive does not go with --regrade"),
+        (["--regrade", "x", "--limit", "3"], "--limit does not go with --regrade"),
         (["--regrade", "no/such"], "no result.json here"),
+        (["--regrade", "no/such", "--benchmark", "gsm8k", "--data", "x"], "no result.json here"),
+        ([*FEW, "--limit", "0"], "limit: at least 1, not 0"),
+        ([*FEW, "--chunk", "0"], "chunk: at least 1, not 0"),
+        ([*FEW, "--max-tokens", "0"], "max_tokens: at least 1, not 0"),
+        ([*FEW, "--samples", "2"], "2 greedy samples"),
+        ([*FEW, "--temperature", "-1"], "temperature: 0 (greedy) or above, not -1"),
+        ([*FEW, "--temperature", "nan"], "temperature: 0 (greedy) or above, not nan"),
+        ([*FEW, "--top-p", "1.5"], "top_p: above 0, and 1 (off) at most, not 1.5"),
+        ([*FEW, "--top-k", "-1"], "top_k: 0 (off) or above, not -1"),
+        ([*FEW, "--min-p", "2"], "min_p: from 0 (off) to 1, not 2"),
+        ([*FEW, "--flops-per-byte", "0"], "flops_per_byte: above 0, not 0"),
+        ([*FEW, "--until-interval", "0"], "until-interval: a half-width between 0 and 50 points, not 0"),
+        ([*FEW, "--shots-from", "x.jsonl"], "say how many too (--shots N)"),
         (["--model", "/no/such", "--benchmark", "arithmetic", "--limit", "2"], "--model: no directory /no/such"),
     ],
 )
@@ -51,6 +76,14 @@ def test_a_mistake_is_one_line(words, said, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_the_help_names_what_can_be_chosen(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    words = set(capsys.readouterr().out.replace(",", " ").split())
+    assert set(BENCHMARKS) - words == set()
+    assert set(STYLES) - words == set()
 
 
 def test_what_a_page_cannot_be_made_of_is_a_mistake(tmp_path):

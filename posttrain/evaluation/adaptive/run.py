@@ -101,7 +101,7 @@ def evaluate_adaptive(
     sampling = sampling or Sampling(temperature=0.0)
     rule = rule or Rule()
     chunk = full.CHUNK if chunk is None else chunk
-    full.check(samples, sampling, limit, chunk)
+    full.check(samples, sampling, limit, chunk, flops_per_byte)
     problems = benchmark.load(path, limit)
     look = find_style(style or benchmark.style, tokenizer)
     if shots:

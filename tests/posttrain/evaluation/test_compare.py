@@ -8,6 +8,7 @@ import pytest
 
 from posttrain.errors import Mistake
 from posttrain.evaluation.compare import compare
+from posttrain.evaluation.results import Result
 
 write = run_path(str(Path(__file__).with_name("recorded.py")))["evaluation"]
 SCORES = {f"toy/{i}": [float(i % 2), 1.0] for i in range(10)}
@@ -45,6 +46,11 @@ def test_other_settings_are_said_but_not_refused(tmp_path):
     a = write(tmp_path / "a", SCORES)
     b = write(tmp_path / "b", SCORES, sampling={"temperature": 0.6})
     assert compare(a, b).notes == ["sampling.temperature: 1.0 against 0.6"]
+    left, right = Result.read(a), Result.read(b)
+    left.dtype, right.dtype = "float32", "bfloat16"
+    assert "dtype: float32 against bfloat16" in compare(left, right).notes
+    right.dtype = None
+    assert compare(left, right).notes == ["sampling.temperature: 1.0 against 0.6"], "a server does not say"
 
 
 def test_truncated_samples_are_said(tmp_path):

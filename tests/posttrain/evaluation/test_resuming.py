@@ -1,7 +1,8 @@
 """Another grader or another right answer: judged again, never asked again."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -172,3 +173,34 @@ def test_regrading_what_cannot_be(scripted, tokenizer, tmp_path):
     with pytest.raises(Mistake, match="no settings"):
         regrade(tmp_path)
     assert Result.read(tmp_path) == first
+
+
+@dataclass(frozen=True)
+class Later(Sampling):
+    """As `Sampling` will be with a field more."""
+
+    patience: int = 3
+
+
+def test_a_field_that_sampling_is_given_later_asks_nothing_again(scripted, tokenizer, tmp_path):
+    run(scripted(says), tokenizer, tmp_path)
+    (tmp_path / "result.json").unlink()
+    engine = scripted(says)
+    run(engine, tokenizer, tmp_path, sampling=Later(temperature=1.0, max_tokens=120))
+    assert engine.asked == [], "what is absent is the default"
+    run(engine, tokenizer, tmp_path, sampling=Later(temperature=1.0, max_tokens=120, patience=4))
+    assert len(engine.asked) == 40
+
+
+def test_samples_of_another_precision_do_not_count(scripted, tokenizer, tmp_path, capsys):
+    def of(dtype, shared=False):
+        engine = scripted(says)
+        engine.spec, engine.shared = SimpleNamespace(dtype=dtype), shared
+        return engine
+
+    run(of("float32"), tokenizer, tmp_path)
+    same, server, other = of("float32"), of("bfloat16", shared=True), of("bfloat16")
+    for engine in (same, server, other):
+        run(engine, tokenizer, tmp_path)
+    assert (len(same.asked), len(server.asked), len(other.asked)) == (0, 0, 40)
+    assert "dtype: None → bfloat16" in capsys.readouterr().err
