@@ -21,6 +21,7 @@ MAX_CURVE = 64
 
 MEANINGS = {
     "accuracy": "mean over problems of the share of right samples; 95 % interval over problems",
+    "points": "mean over problems of the score that the benchmark gives; 100 = full marks, may be below 0",
     "strict": "the same if only what stands in a box counts",
     "maj@": "share of problems whose most frequent answer is right; ties share the point",
     "pass@": "chance that one of so many samples is right, unbiased; what an oracle that chose among them would reach",
