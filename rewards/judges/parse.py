@@ -20,12 +20,13 @@ class Unread(ValueError):
 def last_object(text: str) -> dict[str, Any]:
     """The last JSON object that stands complete in the text (after its reasoning) and inside no other.
 
-    Where one is begun and broken, nothing is read: a judge that quotes a faked verdict without escaping it would seem to give it.
+    Where one is begun and broken, nothing is read: a judge that quotes a faked verdict without escaping it would seem to give it. Nor
+    where a verdict goes on behind it: the end of reasoning that stands before it may be the response's own, quoted.
 
     Raises:
-        Unread: there is none, it has a key twice, or one is broken.
+        Unread: there is none, it has a key twice, one is broken, or a verdict goes on behind it.
     """
-    text = text.rpartition("</think>")[2][-LONGEST:]
+    text = _answer(text)[-LONGEST:]
     twice: list[bool] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,13 +36,13 @@ def last_object(text: str) -> dict[str, Any]:
 
     decoder = json.JSONDecoder(object_pairs_hook=once)
     found: dict[str, Any] | None = None
-    doubled = False
+    doubled, last = False, 0
     at = text.find("{")
     while at >= 0:
         twice.clear()
         try:
             found, end = decoder.raw_decode(text, at)
-            doubled = any(twice)
+            doubled, last = any(twice), end
         except json.JSONDecodeError as error:
             if _BEGUN.match(text, at):
                 raise Unread("a JSON object in the answer is broken") from error
@@ -51,9 +52,22 @@ def last_object(text: str) -> dict[str, Any]:
         at = text.find("{", end)
     if found is None:
         raise Unread("no complete JSON object")
+    if '"criteria_met"' in text[last:]:
+        raise Unread("a verdict goes on behind the last JSON object")
     if doubled:
         raise Unread("the JSON object has a key twice")
     return found
+
+
+def _answer(text: str) -> str:
+    """What follows the reasoning; the whole text where all of it is one object, whatever that quotes."""
+    thought, mark, answer = text.rpartition("</think>")
+    if not mark:
+        return text
+    try:
+        return text if isinstance(json.loads(text), dict) else answer
+    except (json.JSONDecodeError, RecursionError):
+        return answer
 
 
 def verdicts(text: str, n: int, mode: Mode) -> list[tuple[bool, str] | Unread]:

@@ -30,7 +30,7 @@ def judged(body):
     (message,) = body["messages"]
     prompt = message["content"]
     said = fenced(prompt, "last turn")
-    if "[begin criterion " in prompt:
+    if "and one criterion." in prompt.partition("\n")[0]:
         return verdict(fenced(prompt, "criterion"), said)
     lines = fenced(prompt, "criteria").split("\n")
     return {line.split(".")[0]: verdict(line, said) for line in lines}

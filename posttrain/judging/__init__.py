@@ -1,0 +1,1 @@
+"""How far a judge can be trusted: its verdicts against labels, and against text that tries to change them."""
