@@ -39,6 +39,7 @@ class Rubric:
         at_most: the alarm: more failed verdicts than this share of 1000, among the last 1000, raise.
         floor: the least score; None = none (the paper's).
         check_seconds: what one check by code may take.
+        skip_reasoning: decide on what follows the last `</think>` alone; for policies that reason, since another could hide behind one.
 
     Raises:
         ValueError: a setting or the rubric under `criteria` is wrong; one line.
@@ -53,6 +54,7 @@ class Rubric:
         at_most: float = 0.05,
         floor: float | None = None,
         check_seconds: float = running.SECONDS,
+        skip_reasoning: bool = False,
     ):
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error should be one of {', '.join(get_args(OnError))}, not {on_error!r}")
@@ -60,6 +62,8 @@ class Rubric:
             raise ValueError(f"at_most should be a share from 0 to 1, not {at_most!r}")
         if floor is not None and (not isinstance(floor, (int, float)) or not isfinite(floor)):
             raise ValueError(f"floor should be a number, not {floor!r}")
+        if not isinstance(skip_reasoning, bool):
+            raise ValueError(f"skip_reasoning should be true or false, not {skip_reasoning!r}")
         if not isinstance(check_seconds, (int, float)) or not 0 < check_seconds < float("inf"):
             raise ValueError(f"check_seconds should be a positive number, not {check_seconds!r}")
         self.column = column
@@ -67,6 +71,7 @@ class Rubric:
         self.at_most = at_most
         self.floor = floor
         self.check_seconds = check_seconds
+        self.skip_reasoning = skip_reasoning
         self.judge = None if judge is None else Judge(judge)
         self._for_all: list[Criterion] | None = None
         if isinstance(criteria, (str, Path)):
@@ -113,6 +118,8 @@ class Rubric:
         if self._alarm is not None and time.monotonic() < self._alarm[0]:
             raise ValueError(self._alarm[1])
         texts = [text_of(completion) for completion in completions]
+        if self.skip_reasoning:
+            texts = [text.rpartition("</think>")[2] for text in texts]
         names = [f"row {name}" for name in columns.get("row_id") or range(1, len(texts) + 1)]
         rubrics = self._rubrics(names, columns)
         found: list[list[dict[str, Any]]] = [[_blank(c) for c in criteria or ()] for criteria in rubrics]

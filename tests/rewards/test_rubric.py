@@ -37,6 +37,12 @@ def test_the_published_table_from_texts():
     assert ask(Rubric(floor=0), TEXTS) == pytest.approx([max(0, s) for s in TABLE])
 
 
+def test_reasoning_counts_unless_it_is_skipped():
+    said = "<think>alpha stupid</think>beta"
+    assert ask(Rubric(), [said]) == pytest.approx([2 / 9])
+    assert ask(Rubric(skip_reasoning=True), [said, "alpha"]) == pytest.approx([6 / 9, 1 / 3])
+
+
 def test_what_is_told_of_each_criterion():
     told, numbers = {}, {}
     ask(Rubric(), TEXTS, log_extra=told.__setitem__, log_metric=numbers.__setitem__)
