@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from posttrain.report import charts, parts, plots, verdicts
+from posttrain.report import charts, parts, traces, verdicts
 from posttrain.report.axes import say
 from posttrain.report.data import ends
 from posttrain.report.run import Evaluation, Run
 from posttrain.report.samples import KINDS, Samples
-from posttrain.report.values import clip, clip_prompt, number
+from posttrain.report.values import as_dict, clip, clip_prompt, number
 from posttrain.report.verdicts import Words
 
 MAX_SHOWN = 4_000
 """Characters of a question or a completion among the samples to read; all of it is in the table below."""
-MAX_CURVE = 64
-"""Points of a curve that are drawn."""
 
 MEANINGS = {
     "accuracy": "mean over problems of the share of right samples; 95 % interval over problems",
@@ -139,7 +137,7 @@ def _block(run: Run, benchmark: str, key: str, found: list[Evaluation]) -> Block
         notes=said_of(rows),
         words=words,
         against=f"{last.moment} against {first.moment}",
-        charts=[c for c in _charts(key, found, pair, told) if c],
+        charts=[c for c in traces.draw(key, found, pair, told) if c],
         costs=_costs(pair),
         cost_when=[e.moment for e in pair],
         parts=parts.tables(pair),
@@ -173,12 +171,12 @@ def _row(evaluation: Evaluation, columns: list[str]) -> Row:
     result = evaluation.result
     shares = [say(number(result.get(k)), "share") for k in ("truncated", "no_answer", "timeouts", "aborted")]
     n, k, tokens = (number(result.get(key)) for key in ("n", "k", "tokens"))
-    mean = number(_dict(result.get("lengths")).get("mean"))
+    mean = number(as_dict(result.get("lengths")).get("mean"))
     if mean is None and n and k and tokens is not None:
         mean = tokens / (n * k)
     notes = result.get("notes")
     told = [str(note) for note in notes[:20]] if isinstance(notes, list) else []
-    if stopped := _stopped(_dict(result.get("stopped"))):
+    if stopped := _stopped(as_dict(result.get("stopped"))):
         told.insert(0, stopped)
     return Row(
         when=evaluation.moment,
@@ -242,145 +240,6 @@ def _size(evaluation: Evaluation) -> str:
     )
 
 
-# -- charts
-
-
-def _charts(
-    key: str, found: list[Evaluation], pair: list[Evaluation], told: dict[str, Samples]
-) -> list[charts.Chart | None]:
-    made: list[charts.Chart | None] = []
-    if found[0].adaptive is not None:
-        made.append(_ability(key, found))
-    lengths = {e.folder: _by_verdict(told[e.folder]) for e in pair if e.folder in told and told[e.folder].lengths()}
-    if lengths:
-        edges = plots.edges_for([n for found in lengths.values() for some in found.values() for n in some])
-        top = max(plots.tallest(one, edges) for one in lengths.values())
-        for e in pair:
-            if e.folder in lengths:
-                limit = number(_dict(e.result.get("sampling")).get("max_tokens"))
-                title = f"Completion length, {e.moment}"
-                name = f"{key}-lengths-{e.folder == pair[-1].folder:d}"
-                made.append(
-                    plots.histogram(
-                        name, title, lengths[e.folder], edges, top, None if limit is None else int(limit), _figures(e)
-                    )
-                )
-    made += _cost_curves(key, pair)
-    budgets = [_budget(e, colour) for e, colour in zip(pair, ("s5", "s1") if len(pair) == 2 else ("s1",), strict=True)]
-    made.append(
-        plots.curve_chart(
-            f"{key}-budgets",
-            "Accuracy at a token budget",
-            "had every sample been cut there: from the same traces; band: 95 % interval over problems",
-            [c for c in budgets if c.points],
-            x_name="completion tokens allowed a sample (log scale)",
-            y_name="accuracy",
-            log=True,
-        )
-    )
-    return made
-
-
-def _by_verdict(samples: Samples) -> dict[str, list[int]]:
-    by: dict[str, list[int]] = {}
-    for sample in samples.kept:
-        if sample["tokens"] is not None:
-            by.setdefault(sample["verdict"], []).append(sample["tokens"])
-    return by
-
-
-def _figures(evaluation: Evaluation) -> str:
-    lengths = _dict(evaluation.result.get("lengths"))
-    told = [
-        (name, number(lengths.get(key))) for name, key in (("mean", "mean"), ("median", "median"), ("95 %", "p95"))
-    ]
-    return ", ".join(f"{name} {value:,.0f}" for name, value in told if value is not None)
-
-
-def _points(value: Any) -> list[tuple[float, float, float, float | None, float | None]]:
-    """(n, tokens, value, low, high) of a list of curve points, those that are whole."""
-    out = []
-    for point in value[:MAX_CURVE] if isinstance(value, list) else []:
-        n, tokens, y, low, high = (number(_dict(point).get(k)) for k in ("n", "tokens", "value", "low", "high"))
-        if n is not None and tokens is not None and tokens > 0 and y is not None:
-            out.append((n, tokens, y, low, high))
-    return sorted(out, key=lambda p: p[1])
-
-
-def _cost_curves(key: str, pair: list[Evaluation]) -> list[charts.Chart | None]:
-    """maj@N, best-of-N and pass@N against the tokens they take, a chart an evaluation, on common axes."""
-    sets: list[tuple[Evaluation, list[plots.Curve]]] = []
-    for e in pair:
-        curves = []
-        given = _dict(e.result.get("curves"))
-        for name, label, colour in (
-            ("maj", "maj@N", "s1"),
-            ("best_of", "best of N", "s2"),
-            ("pass", "pass@N (oracle)", "s3"),
-        ):
-            points = _points(given.get(name))
-            if len(points) > 1:
-                curves.append(plots.Curve(
-                    label, colour, [(p[1], p[2]) for p in points], [p[3] for p in points], [p[4] for p in points],
-                    [f"N = {p[0]:,.0f}: {p[1]:,.0f} tokens a problem" for p in points],
-                ))  # fmt: skip
-        if curves:
-            sets.append((e, curves))
-    everything = [c for _, curves in sets for c in curves]
-    if not everything:
-        return []
-    xs = [x for c in everything for x, _ in c.points]
-    return [
-        plots.curve_chart(
-            f"{key}-cost-{e.folder == pair[-1].folder:d}",
-            f"Score against tokens, {e.moment}",
-            "N samples a problem: the tokens of all of them, and what voting or choosing makes of them; band: 95 % interval",
-            curves,
-            x_name="tokens of all N samples (log scale)",
-            y_name="score",
-            log=True,
-            y_range=plots.spread(everything, "share"),
-            x_range=(min(xs), max(xs)),
-        )
-        for e, curves in sets
-    ]
-
-
-def _budget(evaluation: Evaluation, colour: str) -> plots.Curve:
-    given = evaluation.result.get("budgets")
-    points = []
-    for point in given[:MAX_CURVE] if isinstance(given, list) else []:
-        tokens, accuracy = number(_dict(point).get("tokens")), _dict(_dict(point).get("accuracy"))
-        value, low, high = (number(accuracy.get(k)) for k in ("value", "low", "high"))
-        if tokens and tokens > 0 and value is not None:
-            points.append((tokens, value, low, high, number(_dict(point).get("used"))))
-    points.sort(key=lambda p: p[0])
-    heads = [f"{p[0]:,.0f} tokens" + (f", {p[4]:,.0f} used on average" if p[4] is not None else "") for p in points]
-    return plots.Curve(evaluation.moment, colour, [(p[0], p[1]) for p in points], [p[2] for p in points], [p[3] for p in points], heads)  # fmt: skip
-
-
-def _ability(key: str, found: list[Evaluation]) -> charts.Chart | None:
-    """Ability over optimiser steps, in standard deviations of the bank's calibration models, with one standard error."""
-    points = []
-    for e in found:
-        ability = e.ability()
-        if e.step is not None and ability is not None:
-            items = number((e.adaptive or {}).get("items"))
-            points.append((float(e.step), *ability, items))
-    points.sort(key=lambda p: p[0])
-    return plots.curve_chart(
-        f"{key}-ability",
-        "Ability over training",
-        "θ of the item response model (2PL), in standard deviations of the models that the bank was fitted to; band: ± one standard error",
-        [plots.Curve(
-            "ability", "s1", [(p[0], p[1]) for p in points],
-            [None if p[2] is None else p[1] - p[2] for p in points], [None if p[2] is None else p[1] + p[2] for p in points],
-            [f"step {p[0]:,.0f}" + (f": {p[3]:,.0f} items" if p[3] is not None else "") for p in points],
-        )],
-        x_name="optimiser step", y_name="ability, sd", unit="", better="up",
-    )  # fmt: skip
-
-
 # -- cost
 
 
@@ -390,7 +249,7 @@ def _costs(pair: list[Evaluation]) -> list[tuple[str, list[str]]]:
     for e in pair:
         old = {"tokens": {"output": e.result.get("tokens"), "prompt": e.result.get("prompt_tokens")},
                "seconds": {"generating": e.result.get("seconds")}}  # fmt: skip
-        sides.append(_dict(e.result.get("cost")) or old)
+        sides.append(as_dict(e.result.get("cost")) or old)
     rows = []
     for name, path, kind in COSTS:
         values = [_figure(_at(side, path), kind) for side in sides]
@@ -401,7 +260,7 @@ def _costs(pair: list[Evaluation]) -> list[tuple[str, list[str]]]:
 
 def _at(block: dict[str, Any], path: str) -> Any:
     first, _, rest = path.partition(".")
-    return _at(_dict(block.get(first)), rest) if rest else block.get(first)
+    return _at(as_dict(block.get(first)), rest) if rest else block.get(first)
 
 
 def _figure(value: Any, kind: str) -> str:
@@ -447,7 +306,3 @@ def _read(sample: Mapping[str, Any]) -> Read:
         facts.append(("length", f"{tokens:,.0f} tokens{cut}"))
     title = f"{clip(sample.get('item_id'), 80)}, sample {sample.get('sample')}"
     return Read(title, question, rest, clip(sample.get("completion"), MAX_SHOWN), facts)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

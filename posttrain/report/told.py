@@ -11,7 +11,7 @@ from math import fsum
 from typing import Any
 
 from posttrain import keys
-from posttrain.report.values import Record, clip, number, step_number
+from posttrain.report.values import Record, as_dict, clip, number, step_number
 
 MAX_CRITERIA = 100
 """Criteria of one rubric on the page; points are counted over all of them."""
@@ -40,7 +40,7 @@ def of_record(record: Mapping[str, Any], same: bool) -> Record:
     Args:
         same: what the scaffold shows are criteria of the very rubric that scores.
     """
-    extras, info = _dict(record.get("extras")), _dict(record.get("info"))
+    extras, info = as_dict(record.get("extras")), as_dict(record.get("info"))
     names = [name for name, value in extras.items() if _is_rubric(name, value)][:MAX_RUBRICS]
     scaffold = _scaffold(info, same)
     rest = {k: v for k, v in extras.items() if k not in names}
@@ -50,7 +50,7 @@ def of_record(record: Mapping[str, Any], same: bool) -> Record:
 
 def _is_rubric(name: str, value: Any) -> bool:
     ours = name == "rubric" or name.endswith("/rubric")
-    return ours and isinstance(_dict(value).get("criteria"), list)
+    return ours and isinstance(as_dict(value).get("criteria"), list)
 
 
 def _rubric(name: str, value: Record) -> Record:
@@ -196,15 +196,15 @@ def packed(rubrics: Sequence[Record], known: dict[str, int], table: list[Any]) -
 def _uses(resolved: Record) -> list[Record]:
     """`with` of each rubric among the recipe's rewards."""
     rewards = resolved.get("rewards")
-    found = [_dict(one) for one in rewards] if isinstance(rewards, list) else []
-    return [_dict(one.get("with")) for one in found if str(one.get("use")).endswith("rubric:Rubric")]
+    found = [as_dict(one) for one in rewards] if isinstance(rewards, list) else []
+    return [as_dict(one.get("with")) for one in found if str(one.get("use")).endswith("rubric:Rubric")]
 
 
 def shows_the_rubric(resolved: Record) -> bool:
     """False where the recipe says that scaffolds show something else than the criteria that score: `scaffold_shown` then counts
     items of another list."""
-    strategy = _dict(_dict(resolved.get("rollouts")).get("strategy"))
-    given = _dict(strategy.get("with"))
+    strategy = as_dict(as_dict(resolved.get("rollouts")).get("strategy"))
+    given = as_dict(strategy.get("with"))
     column = given.get("column", "rubric")
     return given.get("show", "criteria") == "criteria" and all(
         w.get("criteria") is None and w.get("column", "rubric") == column for w in _uses(resolved)
@@ -215,7 +215,3 @@ def alarm(resolved: Record) -> float | None:
     """The least `at_most` of the rubrics; None without any."""
     shares = [number(w.get("at_most", AT_MOST)) for w in _uses(resolved)]
     return min((s for s in shares if s is not None), default=None)
-
-
-def _dict(value: Any) -> Record:
-    return value if isinstance(value, dict) else {}

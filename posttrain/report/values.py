@@ -94,3 +94,8 @@ def clip_prompt(prompt: Any, limit: int = MAX_TEXT) -> str | list[Record]:
     if isinstance(prompt, list) and all(isinstance(m, dict) for m in prompt):
         return [{"role": str(m.get("role", "")), "content": clip(m.get("content"), limit)} for m in prompt[:200]]
     return clip(prompt, limit)
+
+
+def as_dict(value: Any) -> Record:
+    """The object, or an empty one for everything else."""
+    return value if isinstance(value, dict) else {}

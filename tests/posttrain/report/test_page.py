@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
-from posttrain.report import build, data, page
+from posttrain.keys import HIDDEN
+from posttrain.report import build, data, head, page, texts
 from posttrain.report.run import Evaluation
 from posttrain.rundir import RunDir, append_line, read_lines
 
@@ -154,8 +155,8 @@ def test_the_script_never_makes_markup_of_data() -> None:
 
 def test_no_secret_is_shown(html: str) -> None:
     assert "sk-very-secret" not in html
-    assert html.count(page.HIDDEN) >= 3
-    hidden = page.hide_in_yaml(
+    assert html.count(HIDDEN) >= 3
+    hidden = texts.hide_in_yaml(
         "a: {api_key: x1, max_tokens: 5}\n  hf_token: 'x2'\npad_token: <pad>\nengine: {with: {password: x3}}\n"
     )
     assert not re.search("x[123]", hidden)
@@ -201,14 +202,14 @@ def result(value: float, low: float | None, high: float | None, when: str = "bef
     ],
 )
 def test_what_two_intervals_allow_to_say(before: tuple, after: tuple, says: str, tone: str) -> None:
-    text, colour = page.compare(result(*before), result(*after))
+    text, colour = head.compare(result(*before), result(*after))
     assert says in text
     assert colour == tone
 
 
 def test_one_side_alone_claims_nothing() -> None:
-    assert page.compare(result(0.5, 0.4, 0.6), None) == ("not evaluated after training yet", "plain")
-    assert page.compare(None, result(0.5, 0.4, 0.6)) == ("not evaluated before training", "plain")
+    assert head.compare(result(0.5, 0.4, 0.6), None) == ("not evaluated after training yet", "plain")
+    assert head.compare(None, result(0.5, 0.4, 0.6)) == ("not evaluated before training", "plain")
 
 
 def test_runs_that_lack_parts_say_so(make_run: MakeRun) -> None:
@@ -252,7 +253,7 @@ def test_large_runs_make_pages_of_bounded_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("state", "shown"), [("stopped", "stopped"), ("failed", "failed"), ("running", "running")])
 def test_the_state_that_a_run_says(make_run: MakeRun, state: str, shown: str) -> None:
-    found = page.state(data.read(make_run(state, steps=2, state=state)), now=2e9)
+    found = head.state(data.read(make_run(state, steps=2, state=state)), now=2e9)
     assert found.word == shown
 
 
@@ -265,10 +266,10 @@ def test_a_killed_run_is_cut_off_and_a_live_one_is_not(make_run: MakeRun) -> Non
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    assert page.state(data.read(place.root), now=2e9).word == "running"
+    assert head.state(data.read(place.root), now=2e9).word == "running"
     process.kill()
     process.wait()
-    found = page.state(data.read(place.root), now=2e9)
+    found = head.state(data.read(place.root), now=2e9)
     assert (found.word, found.tone) == ("cut off", "bad")
     assert found.detail.endswith("the same command goes on")
 
