@@ -181,7 +181,11 @@ def _refusals(a: Result, left: Mapping[str, Any], b: Result, right: Mapping[str,
     if a.prompt_hash != b.prompt_hash:
         found.append(f"not the same prompt ({a.prompt_style} {a.prompt_hash}, {b.prompt_style} {b.prompt_hash})")
     if a.grader != b.grader:
-        found.append(f"not the same grader ({_named(a.grader)}, {_named(b.grader)})")
+        where = ", ".join(name for name in sorted({*a.grader, *b.grader}) if a.grader.get(name) != b.grader.get(name))
+        found.append(
+            f"not the same grader ({_named(a.grader)} against {_named(b.grader)}; they differ in {where}; posttrain evaluate "
+            "--regrade FOLDER judges the samples of an evaluation again)"
+        )
     return found
 
 
@@ -197,7 +201,8 @@ def _differences(a: Result, b: Result) -> list[tuple[str, Any, Any]]:
 
 
 def _named(grader: Mapping[str, Any]) -> str:
-    return f"{grader.get('name')} {grader.get('version')}"
+    """Without the packages that its version goes on to name."""
+    return f"{grader.get('name')} {str(grader.get('version')).partition(',')[0]} {grader.get('code', '')}".rstrip()
 
 
 def _title(result: Result) -> str:

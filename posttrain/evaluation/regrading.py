@@ -69,7 +69,8 @@ def regrade(
             f"{folder}: its {old.n} problems are not the {len(every)} of {path or record['data'] or task.name} any more"
         )
     result = replace(old, **_judged(old, task, problems, lines, stop))
-    result.notes = [*found.settle(source={**record, "data": path or record["data"]}), *result.notes]
+    source = {"benchmark": benchmark or record["benchmark"], "data": path or record["data"], "limit": record["limit"]}
+    result.notes = [*found.settle(source=source), *result.notes]
     result.settings = digest_of(settings)
     result.write(folder)
     if show:

@@ -29,7 +29,12 @@ def test_results_on_disk(tmp_path):
     [
         ({"toy/1": [1.0]}, {}, "not the same problems (1 shared, 9 only in the first, 0 only in the second)"),
         (SCORES, {"prompt_hash": "q"}, "not the same prompt (boxed p, boxed q)"),
-        (SCORES, {"grader": {"name": "g", "version": "2"}}, "not the same grader (g 1, g 2)"),
+        (
+            SCORES,
+            {"grader": {"name": "g", "version": "2"}},
+            "not the same grader (g 1 against g 2; they differ in version",
+        ),
+        (SCORES, {"grader": {"name": "g", "version": "1", "code": "ab"}}, "(g 1 against g 1 ab; they differ in code"),
         (SCORES, {"adaptive": {"ability": 0.1}}, "problems that were chosen by the answers so far"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from posttrain.errors import Mistake
 from posttrain.evaluation import Benchmark, Problem, Result, evaluate
+from posttrain.evaluation.provenance import digest_of
 from posttrain.evaluation.regrading import regrade
 from posttrain.evaluation.resuming import read_settings
 from rewards.grading import GRADER, grade_many
@@ -147,6 +148,10 @@ def test_regrading_on_purpose(scripted, tokenizer, tmp_path, other_grader):
     mended = tmp_path / "mended.jsonl"
     mended.write_text("".join(json.dumps(row | {"answer": row["answer"] + 1}) + "\n" for row in ROWS))
     found = regrade(tmp_path / "a", path=str(mended))
+    assert digest_of(read_settings(tmp_path / "a")["settings"]) == found.settings, (
+        "the folder says by whom it is judged"
+    )
+    found = regrade(tmp_path / "a")
     engine = scripted(says)
     whole = run(engine, tokenizer, tmp_path / "a", named, path=str(mended), samples=4)
     assert engine.asked == []
