@@ -88,7 +88,7 @@ class Size:
 
 FULL = Size()
 QUICK = Size(
-    seeds=2, steps=4, tuning_steps=2, rates=(5e-4, 1e-3), every=2, on_the_way=1, samples=8, questions=16,
+    seeds=2, steps=4, tuning_steps=2, rates=(1e-3,), every=2, on_the_way=1, samples=8, questions=16,
     settings=(CENTRAL,), arms=DECISIVE,
 )  # fmt: skip
 TUNING_SEED = 0

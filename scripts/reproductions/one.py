@@ -53,33 +53,49 @@ def main(folder: Path) -> None:
 
 def trained(spec: Spec, folder: Path) -> dict[str, Any]:
     """Train an arm, unless it is trained already; its curve and what was seen on the way."""
-    arm = BY_NAME[spec.arm]
-    words = [f"run.directory={folder}", f"run.seed={spec.seed}", *_model(spec)]
     spent = 0
-    if arm.control:
+    if BY_NAME[spec.arm].control:
         spent = round(FIFTH * spec.steps)
-        _imitate(spec, folder, spent * BATCH, words)
-        words.append(f"adapter.start_from={folder / 'sft' / 'adapter'}")
-    recipe = ROOT / "recipes" / ("rubric_ruscarl.yaml" if arm.scaffold else "rubric_grpo.yaml")
-    name = "behaviours_joint" if spec.joint else "behaviours"
+        _imitate(spec, folder, spent * BATCH)
+    recipe, changes = recipe_of(spec, folder, spent)
+    if not _done(folder / "run"):
+        train.train([str(recipe), *changes, "--no-preflight"])
+    return seen(folder / "run", _benchmark(spec), spent)
+
+
+def recipe_of(spec: Spec, folder: Path, spent: int) -> tuple[Path, list[str]]:
+    """The recipe of an arm, and the overrides that make it this run. `spent`: steps whose rollouts are used up already."""
+    arm = BY_NAME[spec.arm]
     evaluation = {
-        "benchmark": name, "every": spec.every, "samples": spec.on_the_way, "temperature": 1.0, "limit": spec.questions,
+        "benchmark": _benchmark(spec), "every": spec.every, "samples": spec.on_the_way, "temperature": 1.0,
+        "limit": spec.questions,
     }  # fmt: skip
-    words = [
-        str(recipe),
+    changes = [
         "run.name=run",
-        *words,
-        *([f"data.train.with.joint={str(spec.joint).lower()}"] if spec.joint else []),
+        *_common(spec, folder),
         f"data.train.with.seed={spec.seed}",
+        f"data.train.with.joint={str(spec.joint).lower()}",
         f"trainer.args.max_steps={spec.steps - spent}",
         f"trainer.args.learning_rate={spec.rate}",
         "checkpoints.keep=1",
         f"evaluation={json.dumps([evaluation])}",
+        *([f"adapter.start_from={folder / 'sft' / 'adapter'}"] if spent else []),
         *arm.words,
     ]
-    if not _done(folder / "run"):
-        train.train(words)
-    return seen(folder / "run", name, spent)
+    return ROOT / "recipes" / ("rubric_ruscarl.yaml" if arm.scaffold else "rubric_grpo.yaml"), changes
+
+
+def _benchmark(spec: Spec) -> str:
+    return "behaviours_joint" if spec.joint else "behaviours"
+
+
+def _common(spec: Spec, folder: Path) -> list[str]:
+    return [
+        f"run.directory={folder}",
+        f"run.seed={spec.seed}",
+        f"model.with.seed={spec.seed}",
+        f"model.with.eps={spec.eps}",
+    ]
 
 
 def seen(run: Path, benchmark: str, spent: int) -> dict[str, Any]:
@@ -107,11 +123,7 @@ def seen(run: Path, benchmark: str, spent: int) -> dict[str, Any]:
     }
 
 
-def _model(spec: Spec) -> list[str]:
-    return [f"model.with.seed={spec.seed}", f"model.with.eps={spec.eps}"]
-
-
-def _imitate(spec: Spec, folder: Path, rollouts: int, words: list[str]) -> None:
+def _imitate(spec: Spec, folder: Path, rollouts: int) -> None:
     """Supervised training on what the base answers under the whole rubric: so many answers, those above `LEAST` imitated."""
     if _done(folder / "sft"):
         return
@@ -145,7 +157,8 @@ def _imitate(spec: Spec, folder: Path, rollouts: int, words: list[str]) -> None:
     )
     # In a process of its own: one process trains once.
     made = subprocess.run(
-        [sys.executable, "-m", "posttrain.train", str(recipe), *words], env=os.environ | {"PYTHONPATH": str(ROOT)}
+        [sys.executable, "-m", "posttrain.train", str(recipe), *_common(spec, folder)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     if made.returncode:
         sys.exit(made.returncode)
