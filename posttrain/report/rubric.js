@@ -1,4 +1,3 @@
-"use strict";
 // What rewards and strategies told about a rollout: rubrics criterion by criterion, what the scaffold showed, and the rest.
 function rubrics(table, { make, visible, say, pairs }) {
   const FAILED = 2;
