@@ -184,7 +184,8 @@ class Scaffold:
         else:
             t = schedules.elapsed(progress.step, self._steps(progress.steps))
             over = schedules.over_time(self.inter, t, alpha=self.alpha, t0=self.t0, power=self.power)
-        return over * schedules.in_group(self.intra, ask.sample, session.group, self.m)
+        # More samples than a group has (a probe's, say) are those of further groups.
+        return over * schedules.in_group(self.intra, ask.sample % session.group, session.group, self.m)
 
     def chosen(self, row: Row, ratio: float, seed: int) -> list[int]:
         """Indices of what is shown of a row at `ratio`. For steps, one index past the last is the answer."""

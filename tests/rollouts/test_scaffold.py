@@ -124,6 +124,8 @@ def test_within_a_group():
     alone = Scaffold(inter="constant").run(asks("a", group=1), session(group=1))
     assert shown(alone) == [list(range(11))]
     assert shown(Scaffold(inter="constant").run(asks("a", rubric=[]), session())) == [[]] * 8
+    twice = shown(Scaffold(inter="constant").run(asks("a", group=16), session()))
+    assert [len(x) for x in twice] == [11, 9, 8, 6, 5, 3, 2, 0] * 2
 
 
 def test_a_step_is_everything_and_then_nothing():
