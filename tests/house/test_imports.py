@@ -14,7 +14,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "vllm", "sympy", "datasets", "a
 
 LIGHT = {
     "rewards.math": "import rewards.math",
-    "rewards": "import rewards.format, rewards.length, rewards.runtime, rewards.grading",
+    "rewards": "import rewards.format, rewards.length, rewards.runtime, rewards.grading, rewards.rubric, rewards.judge",
     "records": "import rollouts.records, rollouts.seeds, rollouts.strategies.single",
     "recipe": "import posttrain; posttrain.load({'model': {'name': 'm'}, 'data': {'train': {'hub': 'h'}}, "
     "'trainer': {'algorithm': 'sft'}, 'run': {'name': 'r'}})",
