@@ -137,8 +137,6 @@ class Client:
     async def _once(self, prompt: str, schema: dict[str, Any], seed: int | None) -> Reply | tuple[str, float | None]:
         """An answer, or why there is none yet and how long the endpoint wants to be left alone."""
         openai, settings = self._openai, self.settings
-        # A lone surrogate cannot be sent, and an answer with one must not be out of the judge's reach.
-        prompt = prompt.encode("utf-8", "replace").decode()
         try:
             # The client's time-out is for each read; an endpoint that sends a byte now and then would pass it.
             async with asyncio.timeout(settings.timeout):
