@@ -119,14 +119,18 @@ def notes(
     ]
     if full:
         said.append(
-            f"{len(full)} samples ended where the model's context of {max(full)} tokens was full, before {max_tokens} tokens were out"
+            f"{_samples(len(full))} ended where the model's context of {max(full)} tokens was full, before {max_tokens} tokens were out"
         )
     lost = sum(line["finish"] == "abort" for line in lines)
     if lost:
-        said.append(f"the engine gave up on {lost} samples: they count as far as they came")
+        said.append(f"the engine gave up on {_samples(lost)}: what came counts")
     slow = sum(line["verdict"] == "TIMEOUT" for line in lines)
     if slow:
-        said.append(f"grading ran out of time on {slow} samples: they count as wrong")
+        said.append(f"grading ran out of time on {_samples(slow)}, which counts as wrong")
     if resumed:
-        said.append(f"{resumed} of {len(lines)} samples were there from an earlier call")
+        said.append(f"{resumed} of {_samples(len(lines))} were there from an earlier call")
     return said
+
+
+def _samples(count: int) -> str:
+    return f"{count} sample{'s' * (count != 1)}"

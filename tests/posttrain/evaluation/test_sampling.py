@@ -15,6 +15,7 @@ from posttrain.evaluation import Benchmark, Problem, Result, evaluate
 from posttrain.evaluation.compare import compare
 from posttrain.evaluation.run import compare_command, evaluate_command
 from posttrain.evaluation.sampling import grown
+from posttrain.evaluation.summary import notes
 from rollouts.records import Completion, Sampling
 
 TOY = Benchmark(
@@ -352,3 +353,17 @@ def test_an_answer_that_filled_the_context_is_told_from_one_at_the_limit(scripte
     limit = run(scripted(clever), tokenizer, tmp_path / "b", sampling=replace(WARM, max_tokens=9))
     assert limit.truncated == 1.0
     assert not any("context of" in note for note in limit.notes)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 sample"), (2, "2 samples")])
+def test_notes_count_samples(count, words):
+    def line(**changes):
+        return {"finish": "stop", "verdict": "WRONG", "prompt_tokens": 90, "completion_tokens": 10} | changes
+
+    cut, lost, slow = line(finish="length"), line(finish="abort"), line(verdict="TIMEOUT")
+    said = "\n".join(notes(TOY, 10, [cut, lost, slow] * count, 0, max_tokens=50))
+    assert f"{words} ended where the model's context of 100 tokens was full, before 50 tokens were out" in said
+    assert f"the engine gave up on {words}: " in said
+    assert f"grading ran out of time on {words}, " in said
+    whole = "\n".join(notes(TOY, 10, [cut] * count, 0, max_tokens=10))
+    assert "context" not in whole, "cut where it was meant to be"
