@@ -89,6 +89,7 @@ function rubrics(table, { make, visible, say, pairs }) {
     const all = row.rubrics || [];
     if (all.length || row.scaffold) out.push(make("h4", null, all.length > 1 ? "Rubrics" : all.length ? "Rubric" : "Scaffold"));
     out.push(...scaffolding(row));
+    if (row.left_out) out.push(make("p", "hint", "Its rubric, and what else was told, is left out of this page for its size: see the file."));
     for (const rubric of all) {
       if (all.length > 1) out.push(isolated("h5", null, rubric.name));
       out.push(tally(rubric));

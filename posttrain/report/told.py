@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import fsum
 from typing import Any
 
@@ -21,9 +22,9 @@ MAX_TEXT = 2_000
 """Characters of a criterion, and of why its verdict is what it is."""
 MAX_ALSO = 40
 """Lines of what else was told about a rollout."""
-MAX_CHARS = 6_000_000
+MAX_CHARS = 8_000_000
 """Characters of all of it, over all rows of the page."""
-LEAST = 125
+LEAST = 250
 """To so many characters texts are cut before whole rubrics are left out."""
 OVERHEAD = 24
 """Characters that a criterion takes beside its texts."""
@@ -74,18 +75,23 @@ def _rubric(name: str, value: Record) -> Record:
 
 
 def _criterion(one: Record) -> Record:
-    verdict, why, tags = one.get("verdict"), clip(one.get("why"), MAX_TEXT), one.get("tags")
+    verdict, why, tags = one.get("verdict"), short(clip(one.get("why")), MAX_TEXT), one.get("tags")
     verdict = verdict if isinstance(verdict, str) and verdict in VERDICTS else "failed"
     return {
-        "text": clip(one.get("text"), MAX_TEXT),
+        "text": short(clip(one.get("text")), MAX_TEXT),
         "points": number(one.get("points")),
         "tags": [clip(tag, 80) for tag in tags[:12]] if isinstance(tags, list) else [],
         "by": "code" if one.get("by") == "code" else "judge",
         "verdict": verdict,
         # An endpoint's error may quote the request that it refused.
-        "why": keys.hide(why) if verdict == "failed" else why,
+        "why": _hidden(why) if verdict == "failed" else why,
         "agreement": number(one.get("agreement")),
     }
+
+
+@lru_cache(maxsize=1_000)
+def _hidden(why: str) -> str:
+    return keys.hide(why)
 
 
 def _total(points: Iterator[float | None]) -> float | None:
@@ -135,28 +141,37 @@ def also(values: Mapping[str, Any]) -> list[list[str]]:
 
 
 def fit(rows: Sequence[Record], most: int = MAX_CHARS) -> str:
-    """Shorten texts, in place, until all rows together are within `most` characters, the longest first; then leave whole rubrics
-    out, from the end. What was done, in words; empty if nothing."""
+    """Shorten texts, in place, until all rows together are within `most` characters, the longest first; then leave the rubrics of
+    whole groups out, evenly. What was done, in words; empty if nothing."""
     limit = MAX_TEXT
     while limit > LEAST and _size(rows) > most:
-        limit //= 2
+        limit = max(LEAST, limit // 2)
         for one in _criteria(rows):
-            one["text"], one["why"] = clip(one["text"], limit), clip(one["why"], limit)
+            one["text"], one["why"] = short(one["text"], limit), short(one["why"], limit)
         for row in rows:
-            row["also"] = [[name, clip(text, limit)] for name, text in row.get("also", ())]
-    said = f"criteria and explanations longer than {limit:,} characters are shown without their middle" * (
-        limit < MAX_TEXT
-    )
-    if limit > LEAST:
+            row["also"] = [[name, short(text, limit)] for name, text in row.get("also", ())]
+    said = f"criteria and explanations are shown to their first {limit:,} characters" * (limit < MAX_TEXT)
+    if (size := _size(rows)) <= most:
         return said
-    seen: set[str] = set()
-    left, dropped = most, 0
+    groups: dict[Any, list[Record]] = {}
     for row in rows:
-        left -= _size([row], seen)
-        if left < 0:
-            dropped += bool(row.get("rubrics") or row.get("also"))
+        groups.setdefault((row.get("step"), row.get("row_id")), []).append(row)
+    share, seen, left, dropped = most / size, set[str](), most, 0
+    for i, group in enumerate(groups.values()):
+        if int((i + 1) * share) > int(i * share) and (wanted := _size(group, set(seen))) <= left:
+            left -= wanted
+            _size(group, seen)
+            continue
+        for row in group:
+            row["left_out"] = bool(row.get("rubrics") or row.get("also"))
             row["rubrics"], row["also"] = [], []
-    return said + f"; the rubrics of {dropped:,} rollouts are left out" * bool(dropped)
+            dropped += row["left_out"]
+    return f"{said}; the rubrics of {dropped:,} rollouts are left out"
+
+
+def short(text: str, limit: int) -> str:
+    """The beginning of a text that is longer."""
+    return text if len(text) <= limit else text[: limit - 2].rstrip("… ") + " …"
 
 
 def _criteria(rows: Sequence[Record]) -> Iterator[Record]:

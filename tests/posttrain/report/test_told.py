@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,21 @@ def test_all_of_it_is_bounded(rollouts, criteria, length, most):
     )
     assert texts + sum(len(n) + len(t) for row in rows for n, t in row["also"]) <= most
     assert bool(said) == (rows != before)
+
+
+def test_what_does_not_fit_is_left_out_by_whole_groups_from_all_over_the_run():
+    rows = [
+        told.of_record({"extras": {"rubric": {"criteria": [criterion(1, "met", f"{i // 8}", "y" * 250) for _ in range(20)]}}}, True)
+        | {"step": i // 40, "row_id": f"r{i // 8}"}
+        for i in range(400)
+    ]  # fmt: skip
+    assert "rollouts are left out" in told.fit(rows, 1_000_000)
+    kept = [i // 8 for i, row in enumerate(rows) if row["rubrics"]]
+    assert all(kept.count(group) == 8 for group in set(kept))
+    gaps = {b - a for a, b in pairwise(sorted(set(kept)))}
+    assert gaps <= {2, 3}
+    assert {i // 40 for i, row in enumerate(rows) if row["rubrics"]} == set(range(10))
+    assert all(row.get("left_out", False) is not bool(row["rubrics"]) for row in rows)
 
 
 def test_a_long_rubric_is_cut_and_its_points_are_of_all():
