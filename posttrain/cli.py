@@ -197,6 +197,29 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of an engine")
     _trust(build)
 
+    judge = _verb(verbs, "judge", None, "models that judge")
+    trust = _verb(judge.add_subparsers(required=True, metavar="VERB"), "check", judge_check_command,
+                  "how far a judge can be trusted: agreement with labels, bias, self-consistency, injections")  # fmt: skip
+    trust.add_argument("examples", nargs="?", metavar="FILE.jsonl",
+                       help="labelled examples, one a line: prompt, response, criterion, label (true or false), and if wanted points, id, "
+                       "check (default: a small set that comes with posttrain, labelled by code)")  # fmt: skip
+    trust.add_argument("--url", help="the judge's endpoint, ending in /v1 (default: OpenAI's); its key in the variable "
+                       "POSTTRAIN_JUDGE_KEY, or the file that POSTTRAIN_JUDGE_KEY_FILE names")  # fmt: skip
+    trust.add_argument("--model", help="the judge's name there")
+    trust.add_argument(
+        "--judge", metavar="FILE", help="YAML file with a judge's settings, as a rubric reward has them"
+    )
+    trust.add_argument("--with", dest="arguments", action="append", default=[], metavar="KEY=VALUE",
+                       help="another setting of the judge: temperature=0.7, votes=3, mode=response, cache=FILE, ...")  # fmt: skip
+    trust.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="times that each is asked, for self-consistency"
+    )
+    trust.add_argument(
+        "--injections", type=int, default=2, metavar="N", help="examples for each attack (default 2; 0: none)"
+    )
+    trust.add_argument("--limit", type=int, metavar="N", help="only the first examples")
+    trust.add_argument("--out", default="judge_check.json", metavar="FILE", help="default: judge_check.json")
+
     data = _verb(verbs, "data", None, "trajectories and rows")
     hand_out = _verb(data.add_subparsers(required=True, metavar="VERB"), "export", data_export,
                      "write a run's rollouts as agents' trajectories")  # fmt: skip
@@ -396,6 +419,22 @@ def benchmark_build_command(options: argparse.Namespace) -> None:
         retries=options.retries,
         dtype=options.dtype,
         api_key_envs=options.api_key_env,
+    )
+
+
+def judge_check_command(options: argparse.Namespace) -> None:
+    from posttrain.judging.command import check_command
+
+    check_command(
+        options.examples,
+        judge=options.judge,
+        url=options.url,
+        model=options.model,
+        more=_pairs(options.arguments, "--with"),
+        repeats=options.repeats,
+        injections=options.injections,
+        limit=options.limit,
+        out=options.out,
     )
 
 

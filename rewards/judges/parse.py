@@ -61,7 +61,7 @@ def last_object(text: str) -> dict[str, Any]:
 
 def _answer(text: str) -> str:
     """What follows the reasoning; the whole text where all of it is one object, whatever that quotes."""
-    thought, mark, answer = text.rpartition("</think>")
+    _, mark, answer = text.rpartition("</think>")
     if not mark:
         return text
     try:

@@ -98,6 +98,24 @@ def read(value: Mapping[str, Any] | str | Path | JudgeSettings) -> JudgeSettings
     """
     if isinstance(value, JudgeSettings):
         return value
+    value = mapping(value)
+    names = [one.name for one in dataclasses.fields(JudgeSettings)]
+    if unknown := [str(key) for key in value if key not in names]:
+        raise ValueError(f"judge: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+    if "model" not in value:
+        raise ValueError("judge: model is missing; name the judge's model")
+    try:
+        return JudgeSettings(**value)
+    except ValueError as error:
+        raise ValueError(f"judge: {error}") from error
+
+
+def mapping(value: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    """The mapping that a YAML file holds; one that is no file is given back.
+
+    Raises:
+        ValueError: one line that begins with `judge`.
+    """
     if isinstance(value, (str, Path)):
         import yaml
 
@@ -110,15 +128,7 @@ def read(value: Mapping[str, Any] | str | Path | JudgeSettings) -> JudgeSettings
             raise ValueError(f"judge: {file} is not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(value, Mapping):
         raise ValueError(f"judge: should be a mapping with model and url, not {type(value).__name__}")
-    names = [one.name for one in dataclasses.fields(JudgeSettings)]
-    if unknown := [str(key) for key in value if key not in names]:
-        raise ValueError(f"judge: unknown {', '.join(unknown)}; known are {', '.join(names)}")
-    if "model" not in value:
-        raise ValueError("judge: model is missing; name the judge's model")
-    try:
-        return JudgeSettings(**value)
-    except ValueError as error:
-        raise ValueError(f"judge: {error}") from error
+    return value
 
 
 _WORDS: dict[Any, str] = {
