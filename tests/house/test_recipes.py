@@ -81,6 +81,32 @@ def test_with_and_without_a_scaffold_differ_in_the_strategy_alone():
     assert plain == scaffolded
 
 
+def test_the_healthbench_one_has_the_published_geometry():
+    """64 prompts of 8 answers an iteration, two updates of 32 prompts, 350 iterations, (125, 0.2) and the rest of the card's table."""
+    recipe = read(SHELF / "healthbench_ruscarl_qwen.yaml").recipe
+    arguments = trl_arguments(recipe, accelerator=False)
+    counts = geometry(arguments, 4500, 4, recipe.trainer.algorithm)
+    assert (counts.prompts_per_generation, counts.group, counts.updates_per_generation) == (64, 8, 2.0)
+    assert (counts.prompts_per_step, counts.generations) == (32.0, 350)
+    strategy = recipe.rollouts.strategy
+    assert (strategy.use, strategy.with_["alpha"], strategy.with_["t0"]) == ("scaffold", 125, 0.2)
+    wanted = {"beta": 1e-3, "epsilon": 0.2, "delta": 3.0, "use_bias_correction_kl": False, "weight_decay": 0.01}
+    assert wanted.items() <= arguments.items()
+    sampling = recipe.rollouts.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens) == (1.0, 1.0, 0, 4096)
+    assert recipe.rewards[0].with_["judge"]["model"] == "Qwen/Qwen3-32B"
+
+
+def test_the_healthbench_ones_reward_can_be_built(monkeypatch, tmp_path):
+    from posttrain.imports import Use
+
+    monkeypatch.chdir(tmp_path)  # where the cache of verdicts would be
+    monkeypatch.setenv("POSTTRAIN_JUDGE_KEY", "none")
+    (reward,) = read(SHELF / "healthbench_ruscarl_qwen.yaml").recipe.rewards
+    made = Use(reward.use, dict(reward.with_), "rewards.0").build()
+    assert made.judge is not None
+
+
 def test_the_custom_one_is_short():
     path = SHELF / "custom_reward.yaml"
     assert len(path.read_text().splitlines()) < 30
