@@ -30,7 +30,7 @@ from posttrain.errors import Mistake  # noqa: E402
 NAMES = ("ruscarl",)
 LANES = 2
 VERSIONS = ("torch", "transformers", "trl", "peft")
-START, STEP, SAMPLE, BASE = 20.0, 0.9, 0.002, 95.0
+START, STEP, SAMPLE, BASE = 20.0, 0.55, 0.002, 100.0
 """Seconds of one thread, for the estimate: of a start, a step, a sample of an evaluation, a base."""
 
 

@@ -17,6 +17,8 @@ from typing import Any
 MEASURED = "measured.json"
 SPEC = "spec.json"
 LOG = "log.txt"
+LANE = "REPRODUCE_LANE"
+"""Environment variable of a run: which of the lanes it is in, from 0."""
 
 
 class Failed(RuntimeError):
@@ -58,15 +60,16 @@ class Lanes:
             while todo or going:
                 while todo and len(going) < self.lanes:
                     spec = todo.pop(0)
-                    going[self._start(spec)] = (spec, time.monotonic())
+                    lane = min(set(range(self.lanes)) - {lane for *_, lane in going.values()})
+                    going[self._start(spec, lane)] = (spec, time.monotonic(), lane)
                 time.sleep(0.2)
                 for process in [p for p in going if p.poll() is not None]:
-                    spec, began = going.pop(process)
+                    spec, began, _ = going.pop(process)
                     if process.returncode != 0 or result(self.work / spec.name, spec.to_json()) is None:
                         raise Failed(
                             f"{spec.name}: ended with {process.returncode}; see {self.work / spec.name / LOG}"
                         )
-                    left = (sum(map(expected, todo)) + sum(expected(s) for s, _ in going.values()) / 2) / self.lanes
+                    left = (sum(map(expected, todo)) + sum(expected(s) for s, *_ in going.values()) / 2) / self.lanes
                     done = total - len(todo) - len(going)
                     took = time.monotonic() - began
                     self.say(f"{done}/{total} {spec.name}: {took:.0f} s; about {left / 60:.0f} min of these are left")
@@ -78,7 +81,7 @@ class Lanes:
                 process.wait()
         return [result(self.work / s.name, s.to_json()) or {} for s in specs]
 
-    def _start(self, spec: Any) -> subprocess.Popen[bytes]:
+    def _start(self, spec: Any, lane: int) -> subprocess.Popen[bytes]:
         folder = self.work / spec.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC).write_text(json.dumps(spec.to_json(), indent=2) + "\n", encoding="utf-8")
@@ -88,6 +91,6 @@ class Lanes:
                 [sys.executable, str(self.program), str(folder.resolve())],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | threads,
+                env=os.environ | threads | {LANE: str(lane)},
                 start_new_session=True,
             )

@@ -32,6 +32,10 @@ SFT_EPOCHS = 2
 def main(folder: Path) -> None:
     spec = Spec(**json.loads((folder / lanes.SPEC).read_text(encoding="utf-8")))
     began = time.monotonic()
+    if spec.arm == "base" and hasattr(os, "sched_setaffinity"):
+        # A base is trained with as many threads as the process may have cores: one, here, the lane's own.
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(os.environ.get(lanes.LANE, "0")) % len(cores)]})
     base = Path(behaviours.base(seed=spec.seed, eps=spec.eps, show=False))
     found: dict[str, Any] = {} if spec.arm == "base" else trained(spec, folder)
     adapter = None if spec.arm == "base" else folder / "run" / "adapter"
