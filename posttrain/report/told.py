@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import fsum
+from math import ceil, fsum
 from typing import Any
 
 from posttrain import keys
@@ -158,7 +158,7 @@ def fit(rows: Sequence[Record], most: int = MAX_CHARS) -> str:
         groups.setdefault((row.get("step"), row.get("row_id")), []).append(row)
     share, seen, left, dropped = most / size, set[str](), most, 0
     for i, group in enumerate(groups.values()):
-        if int((i + 1) * share) > int(i * share) and (wanted := _size(group, set(seen))) <= left:
+        if ceil((i + 1) * share) > ceil(i * share) and (wanted := _size(group, set(seen))) <= left:
             left -= wanted
             _size(group, seen)
             continue
