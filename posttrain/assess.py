@@ -83,7 +83,11 @@ def evaluate_checkpoint(
         )
 
     def start() -> Engine:
-        made = engines.build(engine, dict(engine_options or {}), spec, "--engine")
+        try:
+            made = engines.build(engine, dict(engine_options or {}), spec, "--engine")
+        except Mistake as mistake:
+            said = str(mistake).replace("--engine.use:", "--engine:", 1).replace("--engine.with.", "--engine-with ", 1)
+            raise Mistake(said) from mistake
         made.sync(Policy(version=0, adapter_dir=None if adapter is None else str(Path(adapter).resolve())))
         return made
 

@@ -78,6 +78,19 @@ def test_a_mistake_is_one_line(words, said, capsys):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--engine", "nope"], '--engine: "nope" is not known'),
+        (["--engine-with", "foo=1"], "--engine-with foo: unknown"),
+    ],
+)
+def test_mistakes_about_the_engine_name_its_options(words, said, tmp_path, capsys):
+    few = ["--model", "miniature/arithmetic", "--benchmark", "arithmetic", "--limit", "2", "--out", str(tmp_path)]
+    assert cli.main(["evaluate", *few, *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_help_names_what_can_be_chosen(capsys):
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])
