@@ -35,7 +35,7 @@ from rewards.grading.shape import (
     squeeze,
 )
 from rewards.grading.units import in_base_units, unit_of
-from rewards.grading.values import equal_values, is_zero, proportional, value_of
+from rewards.grading.values import equal_values, is_zero, proportional, same_zeros, value_of
 
 TOLERANCE = 1e-6
 """Largest relative difference between a decimal of `LEAST_DIGITS` digits and the fraction without end that it stands for; and
@@ -108,7 +108,12 @@ def equal(gold: str, answer: str) -> Verdict:
     one, other = _like(one, answer_of=other), _like(other, answer_of=one)
     if isinstance(one, Listing) != isinstance(other, Listing):
         one, other = _number_if_it_is_one(gold, one), _number_if_it_is_one(answer, other)
+    if isinstance(one, _SETS) or isinstance(other, _SETS):
+        return _same(one, other)
     return _same(_only(one), _only(other))
+
+
+_SETS = (Region, Conditions)
 
 
 _LETTERS = re.compile(r"[A-J]{2,6}")
@@ -182,7 +187,7 @@ def _same(gold: Shape, answer: Shape) -> Verdict:
 def _conditions(gold: Conditions, answer: Conditions) -> bool:
     """Of several variables: the same inequalities in any order."""
     theirs = list(answer.items)
-    if gold.joined != answer.joined or len(gold.items) != len(theirs):
+    if (gold.joined == "or") != (answer.joined == "or") or len(gold.items) != len(theirs):
         return False
     for ours in gold.items:
         match = next((k for k, other in enumerate(theirs) if _relations(ours, other)[0]), None)
@@ -357,14 +362,14 @@ def _named(listing: Listing) -> dict[str, Shape] | None:
 def _relations(gold: Relation, answer: Relation) -> Verdict:
     if gold.is_equation and answer.is_equation:
         left, right = name_key(gold.parts[0]), name_key(answer.parts[0])
-        if is_name(gold.parts[0]) and left == right:
+        if is_name(gold.parts[0]) and (left == right or _is_function_and_y(left, right)):
             return _same(read(gold.parts[-1]), read(answer.parts[-1]))
         if (together := _pair_of_names(gold)) is not None:
             return _same(together, answer)
         if (together := _pair_of_names(answer)) is not None:
             return _same(gold, together)
         if len(gold.parts) == len(answer.parts) == 2:
-            return proportional(_difference(gold.parts), _difference(answer.parts), any_sign=True), "equation"
+            return same_zeros(_difference(gold.parts), _difference(answer.parts)), "equation"
         return False, "equation"
     if gold.is_equation or answer.is_equation:
         return False, "equation and inequality"
@@ -372,6 +377,17 @@ def _relations(gold: Relation, answer: Relation) -> Verdict:
     if verdict[0] or verdict[1] != NOT_A_SET:
         return verdict
     return _inequalities(gold, answer), "inequality"
+
+
+_FUNCTION = re.compile(r"([a-zA-Z])\([a-zA-Z]\)")
+
+
+def _is_function_and_y(one: str, other: str) -> bool:
+    """`f(x)` against `y`, or `y(t)` against `y`: two names of a value that depends on a letter."""
+    for function, name in ((one, other), (other, one)):
+        if (found := _FUNCTION.fullmatch(function)) and (name == found[1] or (name == "y" and function[2] == "x")):
+            return True
+    return False
 
 
 def _name_first(shape: Shape) -> Shape:

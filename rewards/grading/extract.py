@@ -166,6 +166,9 @@ _ENDED = re.compile(r"(?:<\|[a-z_]{1,20}\|>(?:user|assistant)?\s*)+$")
 _DISPLAY = re.compile(r"(\$\$|\\\[)\s*([^$\n]{1,300}?)\s*(\$\$|\\\])")
 
 
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*\.?")
+
+
 def _without_box(text: str) -> Found | None:
     tail = _DISPLAY.sub(r"\1\2\3", _ENDED.sub("", text[-TAIL:].rstrip()))
     if not tail:
@@ -181,6 +184,8 @@ def _without_box(text: str) -> Found | None:
                 last = mark  # the last one counts
         if last is not None and (answer := _span(last[1])):
             return Found(answer, by)
+    if (bold := _BOLD.fullmatch(text.strip())) and _is_bare(bold[1].strip()):
+        return Found(bold[1].strip(), "whole")
     if (
         len(text) <= 200
         and "\n" not in text.strip()

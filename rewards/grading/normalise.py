@@ -21,7 +21,7 @@ _UNICODE = {
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅕": r"\frac{1}{5}",
     "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}", "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅛": r"\frac{1}{8}",
     "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
-    "“": '"', "”": '"', "‘": "'", "’": "'", "％": "%",
+    "¢": " cents ", "“": '"', "”": '"', "‘": "'", "’": "'", "％": "%",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ", "λ": r"\lambda ",
     "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ", "Ω": r"\Omega ", "Δ": r"\Delta ",
     **dict.fromkeys("\xa0\u2002\u2003\u2004\u2005\u2007\u205f\u3000\t\n\r", " "),
@@ -44,11 +44,19 @@ _STYLE = re.compile(
 _WRAPPERS = re.compile(
     r"\\(?:mathbf|boldsymbol|bm|mathit|mathsf|mathtt|mathnormal|mathord|mathstrut|emph|underline|ensuremath|pmb|boxed|fbox)\s*(?=\{)"
 )
+_BOLD_REALS = re.compile(
+    r"^\s*\\(?:mathbf|boldsymbol|bm)\s*\{\s*R\s*\}(?=\s*(?:$|\\(?:setminus|backslash|smallsetminus)(?![a-z])|-\s*\\\{))"
+)
+"""The real numbers, as older books print them."""
 _TEXTS = re.compile(
     r"\\(?:textbf|textit|textrm|textsf|texttt|textnormal|textsc|mbox|hbox|mathrm|operatorname\*?)\s*(?=\{)"
 )
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z]{3,}|(?:pi|le|ge|ne|ln|in|mu|nu|xi|pm|mp|lt|gt)(?![a-zA-Z]))")
 _E_MINUS = re.compile(r"(?<=\d)\\(?:text|mathrm)\{\s*[eE]([-+])\s*\}(?=\d)")
+_CIS = re.compile(
+    r"(?:\\(?:operatorname\*?|text|mathrm)\s*\{\s*cis\s*\}|\\cis(?![a-z])|(?<![a-zA-Z\\])cis(?![a-z]))(?:\s|\\[,;: ])*"
+    r"(?P<angle>(?:\\left)?\((?:[^()]|\([^()]*\)){1,80}\)|[^()+=,;]{1,80}$)"
+)
 _FUNCTIONS = re.compile(
     r"\\(?:operatorname\*?|text|mathrm)\s*\{\s*(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|lcm|gcd|det)\s*\}"
 )
@@ -125,13 +133,15 @@ def normal(answer: str) -> str:
     text = re.sub(r"\\text\s*\{\s*([-+]?\d[\d.,/ ]*)\}", r"\1", text)
     text = re.sub(r"\\text\s*\{\s*[Ii]nfinity\s*\}", r"\\infty ", text)
     text = _FUNCTIONS.sub(r"\\\1 ", text)
+    if "cis" in text:
+        text = _CIS.sub(_polar, text)
     text = _E_MINUS.sub(r"e\1", text)
     text = re.sub(r"\\[()\[\]](?![^\\]*\\end)", "", text) if "\\\\" not in text else text
     text = re.sub(r"\.{3,}", r"\\ldots ", text)
     text = re.sub(r"\\pmod\s*(\w+)", r"\\pmod{\1}", text)
     text = _SIZED.sub("", text)
     text = _STYLE.sub("", re.sub(r"\\q?quad(?=[a-zA-Z])", " ", text))
-    text = _WRAPPERS.sub("", text)
+    text = _WRAPPERS.sub("", _BOLD_REALS.sub(r"\\mathbb{R}", text))
     text = _TEXTS.sub(r"\\text", text)
     text = (
         text.replace(r"\text{e}", "e").replace(r"\text{ e}", "e").replace(r"\text{i}", "i").replace(r"\text{d}", "d")
@@ -227,6 +237,13 @@ def matching(text: str, start: int) -> int:
                 return place
         place += 1
     return -1
+
+
+def _polar(found: re.Match[str]) -> str:
+    """`\\operatorname{cis} t` → `(\\cos t+i\\sin t)`."""
+    angle = re.sub(r"\\(?:left|right)(?![a-z])", "", found["angle"]).strip()
+    angle = angle[1:-1] if angle.startswith("(") else angle
+    return rf"(\cos({angle})+i\sin({angle}))"
 
 
 def _root_of_parentheses(text: str) -> str:

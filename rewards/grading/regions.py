@@ -61,7 +61,9 @@ def _set(shape: Shape) -> Any:
         return _set_of_text(shape.text)
     if isinstance(shape, Conditions):
         sets = [_set(item) for item in shape.items]
-        return Union(*sets) if shape.joined == "or" else Intersection(*sets)
+        both = Intersection(*sets)
+        # A comma is read as "and" wherever something is left: `k<-1, k>3` are two rays.
+        return Union(*sets) if shape.joined == "or" or (shape.joined == "," and both.is_empty) else both
     if isinstance(shape, Relation) and not shape.is_equation:
         return _solutions(shape)
     if isinstance(shape, Relation) and is_name(shape.parts[0]):
@@ -112,7 +114,10 @@ def _set_of_text(text: str) -> Any:
         inner = closed(text[2:-2])
         builder = re.fullmatch(r"([a-zA-Z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.+)", inner)
         if builder:
-            return _set(read(builder[2]))
+            condition = read(builder[2])
+            if isinstance(condition, Relation) and condition.is_equation and len(condition.parts) == 2:
+                return _roots(condition, builder[1])
+            return _set(condition)
         listed = read(text)
         if isinstance(listed, Listing):
             return _set(listed)
@@ -174,6 +179,24 @@ def _solutions(relation: Relation) -> Any:
         except Exception:
             raise _NotASet from None
     return found
+
+
+def _roots(equation: Relation, letter: str) -> Any:
+    """What solves a polynomial equation in `letter`, if all of it is real."""
+    import sympy
+
+    a, b = value_of(equation.parts[0]), value_of(equation.parts[1])
+    if a is None or b is None or {str(s) for s in (a - b).free_symbols} != {letter}:
+        raise _NotASet
+    (symbol,) = (a - b).free_symbols
+    try:
+        polynomial = sympy.Poly(a - b, symbol, domain="QQ")
+    except sympy.PolynomialError:
+        raise _NotASet from None
+    roots = sympy.real_roots(polynomial)
+    if len(roots) != polynomial.degree():
+        raise _NotASet
+    return sympy.FiniteSet(*roots)
 
 
 def _canonical(region: Any) -> list[tuple[Any, ...]]:

@@ -35,7 +35,7 @@ def squeeze(text: str) -> str:
 
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 _MATRIX = re.compile(
-    r"(?P<factor>.{0,80}?)(?P<open>[\[(|]?)\s*\\begin\{(?P<env>[pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?(?P<body>.*?)\\end\{(?P=env)\}\s*[\])|]?",
+    r"(?P<factor>.{0,80}?)(?P<open>[\[(|]?)\s*\\begin\{(?P<env>[pbBvV]?(?:small)?matrix|array)\}(?:\{[lcr| ]+\})?(?P<body>.*?)\\end\{(?P=env)\}\s*[\])|]?(?P<turned>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
 _BASE = re.compile(r"\(?([0-9A-Fa-f]+)\)?_\s*\{?\s*(?:\\text\s*\{\s*)?(\d{1,2}|[a-z]{3,8})\s*\}?\s*\}?")
@@ -77,8 +77,10 @@ def read(text: str, depth: int = 0) -> Shape:
         return Word(date)
     if clock := _clock(text):
         return clock
-    if matrix := _matrix(text):
+    if matrix := _matrix(text) or _nested(text):
         return matrix
+    if counted := _COUNTED.fullmatch(text):
+        text = f"{counted[1]}\\text{{ {counted[2]}}}"
     if family := _FAMILY.search(text):
         text = closed(text[: family.start()]) or text
     text = _REAL.sub("", text)
@@ -103,7 +105,7 @@ def read(text: str, depth: int = 0) -> Shape:
         return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
     if _has_sign(text):
         return Listing(tuple(read(t, depth + 1) for t in _both_signs(text)), "either")
-    if based := _BASE.fullmatch(re.sub(r"^\\text\s*\{([0-9A-F]+)\}(?=\s*_)", r"\1", text)):
+    if based := _BASE.fullmatch(re.sub(r"\\text\s*\{([0-9A-F]+)\}(?=[^_]*_)", r"\1", text)):
         digits, base = based[1].upper().lstrip("0") or "0", _BASES.get(based[2], based[2])
         return Expression(digits) if base == "10" and digits.isdigit() else Based(digits, base)
     text = _TO.sub(r"\1:\2", text)
@@ -112,6 +114,8 @@ def read(text: str, depth: int = 0) -> Shape:
     return quantity(text)
 
 
+_COUNTED = re.compile(r"\\text\s*\{\s*([-+]?\d[\d.,]*)\s+([A-Za-z][A-Za-z ]*\.?)\s*\}")
+"""`\\text{15 apples}`"""
 _GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?!\d)")
 
 
@@ -244,9 +248,23 @@ def _matrix(text: str) -> Matrix | None:
     factor = closed(re.sub(r"\\(?:cdot|times)\s*$", "", found["factor"].strip()))
     if "=" in factor or not rows:
         return None
-    return Matrix(
-        tuple(tuple(closed(entry) for entry in row.split("&")) for row in rows), "-1" if factor == "-" else factor
-    )
+    entries = [[closed(entry) for entry in row.split("&")] for row in rows]
+    if found["turned"]:
+        if len({len(row) for row in entries}) != 1:
+            return None
+        entries = [list(column) for column in zip(*entries, strict=True)]
+    return Matrix(tuple(tuple(row) for row in entries), "-1" if factor == "-" else factor)
+
+
+_ROWS = re.compile(r"\[\s*\[[^\[\]]+\](?:\s*,\s*\[[^\[\]]+\])*\s*\]")
+
+
+def _nested(text: str) -> Matrix | None:
+    """`[[1,0],[0,1]]` as programs print a matrix."""
+    if not _ROWS.fullmatch(text):
+        return None
+    rows = [tuple(members(row)) for row in members(text)]
+    return Matrix(tuple(rows)) if all(row[0] and len(row) == len(rows[0]) for row in rows) else None
 
 
 _LINK = re.compile(r"\\text\s*\{\s*,?\s*(and|or)\s*,?\s*\}|(?<![A-Za-z\\{])(and|or)(?![A-Za-z}])", re.IGNORECASE)
@@ -306,7 +324,7 @@ def _several(pieces: list[tuple[str, str]], text: str, depth: int) -> Shape:
     relations = [i for i in items if isinstance(i, Relation) and not i.is_equation]
     links = {sep for sep, _ in pieces[1:]}
     if len(relations) == len(items) and len(links) == 1:
-        return Conditions(tuple(relations), "or" if links == {"or"} else "and")
+        return Conditions(tuple(relations), link if (link := links.pop()) in ("or", ",") else "and")
     if any(isinstance(i, Region) or _is_ray(piece) for i, (_, piece) in zip(items, pieces, strict=True)) and links == {
         "or"
     }:
@@ -438,6 +456,7 @@ _SHORT = r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:'|_\s*(?:\{[^{}]{1,30}\}|\w))*(?:\s*\(
 _NAME = re.compile(
     _SHORT
     + r"|\\text\s*\{\s*(?!not?\b)[A-Za-z][A-Za-z ]{1,30}\}|\\(?:angle|triangle|overline)\s*\{?[A-Z_0-9{} ]+\}?|[A-Z]{2,6}|\|[A-Z]{2}\|"
+    r"|[fghpqFGHPQ]\s*\(\s*-?\d{1,6}\s*\)"
     r"|\\frac\s*\{\s*d[^{}]{0,20}\}\s*\{\s*d[^{}]{0,20}\}|\\frac\s*\{\s*[A-Z]{2}\s*\}\s*\{\s*[A-Z]{2}\s*\}"
     r"|(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)(?::(?:[A-Z]{2}|[a-zA-Z](?:_\s*(?:\{[^{}]{1,30}\}|\w))?)){1,3}"
 )

@@ -82,7 +82,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Several inequalities: `or` (any) or `and` (all)."""
+    """Several inequalities: `or` (any), `and` (all) or `,` (all, or any where all together cannot be)."""
 
     items: tuple[Relation, ...]
     joined: str

@@ -26,7 +26,11 @@ _LETTER_I = re.compile(r"\\[a-zA-Z]+|_\s*\{[^{}]*\}|_\s*\w|\{\\text[^{}]*\}|\\te
 _UNSAFE = re.compile(
     r"\d\s+\d|\d_|\d\s*'|!\s*!|\\pmod|[?\"@#]|\\(?:ldots|cup|cap|in|notin|subset|mathbb|iff|Rightarrow|to|rightarrow)(?![a-zA-Z])"
 )
+_LIMIT = re.compile(r"(\\lim\s*_\s*\{[^{}]{1,20})\\(?:to|rightarrow)(?![a-zA-Z])([^{}]{1,20}\})")
+_DECIMAL = re.compile(r"(?<![\w.^])(\d{1,40})\.(\d{1,40})(?![\d.!])")
 _REPEATING = re.compile(r"(\d{1,40})\.(\d{0,40})\\(?:overline|bar|dot)\s*\{?\s*(\d{1,40})\s*\}?")
+_PERIOD_WITHIN = re.compile(r"\\overline\s*\{\s*\d+\s*\}\s*\d")
+"""`0.8\\overline{3}1` is no number: after what is repeated for ever comes nothing."""
 _CACHED = 4096
 
 
@@ -105,8 +109,11 @@ def value_of(text: str) -> Any:
         _CHOSEN.sub(_counted, _CHOOSE.sub(lambda m: f"\\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)),
     )
     text = _DOTTED.sub(r"\1.\2\\overline{\3\4\5}", _GOES_ON.sub(_going_on, text))
+    if _PERIOD_WITHIN.search(text):
+        return None
+    text = re.sub(r"(\\pi)\s*(?=\()", r"\1\\cdot ", text)  # not a function of what follows
     text = _REPEATING.sub(_repeating, re.sub(r"_\s*(\w)(?!\w)", r"_{\1}", text))
-    if _UNSAFE.search(text) or len(text) > LONGEST or not text:
+    if _UNSAFE.search(_LIMIT.sub("", text)) or len(text) > LONGEST or not text:
         return None
     if re.fullmatch(r"[+-]?\s*\\infty", text):
         return -sympy.oo if text.startswith("-") else sympy.oo
@@ -118,6 +125,8 @@ def value_of(text: str) -> Any:
     text = re.sub(r"(?<![a-zA-Z\\])([eE])(?=\s*_)", r"\\mathcal{\1}", text)
     if not re.search(r"\\(?:sum|prod)", text):
         text = _LETTER_I.sub(lambda m: {"i": r"\iota ", "I": r"\mathcal{I}"}.get(m[0], m[0]), text)
+    # As floats they would be worked out to 15 digits: `\ln 2.5`.
+    text = _DECIMAL.sub(lambda m: f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
     try:
         found = _parse(text)
     except Exception:
@@ -137,11 +146,20 @@ def value_of(text: str) -> Any:
         return None
     except (ValueError, TypeError, ZeroDivisionError, NotImplementedError, AttributeError):
         return None
+    if r"\sqrt[" in text and not found.has(sympy.I):
+        found = found.replace(_is_odd_root, lambda power: sympy.real_root(power.base, power.exp.q) ** power.exp.p)
     if not isinstance(found, sympy.Expr) or found.has(sympy.nan, sympy.zoo):
         return None
     if found in (sympy.oo, -sympy.oo):
         return None  # `\infty-1` says something else
     return found * scale
+
+
+def _is_odd_root(power: Any) -> bool:
+    """`\\sqrt[3]{-8}`: -2 is meant, not the first of the complex roots."""
+    return bool(
+        power.is_Pow and power.base.is_Rational and power.base < 0 and power.exp.is_Rational and power.exp.q % 2
+    )
 
 
 def _parse(text: str) -> Any:
@@ -277,6 +295,8 @@ def points(
     # Where a formula bends at numbers that may be large, points on both sides are wanted.
     scales = (1, 40, 1, 1000) if bends and not any(e.has(sympy.factorial, sympy.binomial) for e in (a, b)) else (1,)
     complex_ones = a.has(sympy.I) or b.has(sympy.I)
+    # Of real numbers, `\sqrt{a}\sqrt{b}` exists only where each of its roots does.
+    under = [] if complex_ones else _under_roots(a, b)
     draw = random.Random(20_260_101)
     kinds: list[Callable[[int], Any]] = [
         lambda k: sympy.Rational(k * draw.randint(-3_000, 3_000), 997),
@@ -291,7 +311,8 @@ def points(
             x, y = (_number(_at(e, point)) for e in (a, b))
             if x is None or y is None:
                 continue
-            if not complex_ones and (abs(x.imag) > 1e-30 * abs(x) or abs(y.imag) > 1e-30 * abs(y)):
+            imaginary = abs(x.imag) > 1e-30 * abs(x) or abs(y.imag) > 1e-30 * abs(y)
+            if not complex_ones and (imaginary or any(_at(e, point).is_negative for e in under)):
                 only_complex.append((x, y))
                 continue
             if differ is not None and differ(x, y):
@@ -302,6 +323,15 @@ def points(
         if len(found) >= 4:
             return found
     return only_complex[:POINTS] if len(only_complex) >= 4 else []
+
+
+def _under_roots(*values: Any) -> list[Any]:
+    """What stands under the even roots."""
+    import sympy
+
+    powers = set().union(*(v.atoms(sympy.Pow) for v in values))
+    found = {p.base for p in powers if p.exp.is_Rational and p.exp.q % 2 == 0 and p.base.free_symbols}
+    return sorted(found, key=str)
 
 
 def _at(expression: Any, point: dict[Any, Any]) -> Any:
@@ -331,3 +361,25 @@ def proportional(a: Any, b: Any, *, any_sign: bool) -> bool:
     if not any_sign and not (abs(first.imag) < 1e-20 and first.real > 0):
         return False
     return all(abs(r - first) <= 1e-25 * abs(first) for r in ratios)
+
+
+def same_zeros(a: Any, b: Any) -> bool:
+    """Whether `a = 0` and `b = 0` are one equation: up to a factor, and written with or without denominators (`y=1/x`, `xy=1`)."""
+    import sympy
+
+    if a is None or b is None:
+        return False
+    if proportional(a, b, any_sign=True):
+        return True
+    symbols = sorted(a.free_symbols, key=str)
+    if not symbols or a.free_symbols != b.free_symbols:
+        return False
+    (top, under), (other, below) = (sympy.fraction(sympy.together(e)) for e in (a, b))
+    if not (under.free_symbols or below.free_symbols) or not all(
+        e.is_polynomial(*symbols) for e in (top, under, other, below)
+    ):
+        return False
+    if not proportional(top, other, any_sign=True):
+        return False
+    # A zero of the numerator where the denominator has one too would be lost.
+    return all(bottom.is_number or sympy.groebner([top, bottom], *symbols).exprs == [1] for bottom in (under, below))
