@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from posttrain.errors import Alarm, Mistake
 from posttrain.preflight.sharding import sharded
-from rollouts.records import Ask, EngineError, Rollout, Row, Sampling, Session, StaleRollout
+from rollouts.records import Ask, EngineError, Progress, Rollout, Row, Sampling, Session, StaleRollout
 
 if TYPE_CHECKING:
     from posttrain.preflight.scene import Scene
@@ -126,12 +126,13 @@ def logprobs(trainer: Any, rollouts: Sequence[Rollout]) -> list[list[float]]:
 
     device = trainer.accelerator.device
     pad = trainer.processing_class.pad_token_id
-    left, right = max(len(r.prompt_ids) for r in rollouts), max(len(r.completion_ids) for r in rollouts)
+    # Under the prompt that the engine saw, which a scaffold makes another than the row's.
+    left, right = max(len(r.asked_ids) for r in rollouts), max(len(r.completion_ids) for r in rollouts)
     ids = torch.full((len(rollouts), left + right), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, r in enumerate(rollouts):
-        begin, end = left - len(r.prompt_ids), left + len(r.completion_ids)
-        ids[i, begin:end] = torch.tensor([*r.prompt_ids, *r.completion_ids])
+        begin, end = left - len(r.asked_ids), left + len(r.completion_ids)
+        ids[i, begin:end] = torch.tensor([*r.asked_ids, *r.completion_ids])
         mask[i, begin:end] = 1
     model = trainer.model
     training = model.training
@@ -161,7 +162,15 @@ def _roll(scene: Scene, asked: Sequence[tuple[dict[str, Any], int]], sampling: S
         for row, sample in asked
     ]
     session = Session(
-        parts.engine, parts.tokenizer, sampling, parts.recipe.run.seed, template_kwargs=scene.template_args
+        parts.engine,
+        parts.tokenizer,
+        sampling,
+        parts.recipe.run.seed,
+        template_kwargs=scene.template_args,
+        # As the first rollouts of the run will be drawn: a scaffold is there to make something to learn from.
+        progress=Progress(1, max(scene.trainer.args.max_steps, 2)),
+        group=scene.trainer.num_generations,
+        training=True,
     )
     rollouts = _spare(parts.strategy).run(asks, session)
     if len(rollouts) != len(asks):

@@ -134,6 +134,33 @@ def test_the_trainers_log_probs_are_those_of_a_plain_forward_pass(build, alone):
     torch.testing.assert_close(torch.tensor(one.ours), expected, atol=1e-5, rtol=1e-5)
 
 
+def hinted(parts):
+    """A scaffold of a few characters in front of every question."""
+    from rollouts.strategies.scaffold import Scaffold
+
+    class Terse(Scaffold):
+        def text(self, row, shown):
+            return "hint " + " ".join(row.columns["rubric"][i]["criterion"] for i in shown)
+
+    rubric = [{"criterion": c * 2, "points": 1} for c in "abcd"]
+    parts.strategy = Terse(place="user")
+    parts.train = parts.train.add_column("rubric", [rubric] * len(parts.train))
+
+
+def test_scaffolded_rollouts_are_compared_under_the_prompt_that_was_seen(build, alone):
+    from posttrain.preflight import probe
+    from posttrain.preflight.scene import Scene
+
+    trainer, parts = build(change=hinted)
+    scene = Scene(trainer, parts, alone, online=True)
+    probe.begin(scene)
+    seen = [one for one in scene.probe.scored if one.rollout.seen_ids is not None]
+    assert seen
+    for one in seen:
+        assert one.rollout.seen_ids != one.rollout.prompt_ids
+        torch.testing.assert_close(torch.tensor(one.ours), torch.tensor(one.rollout.logprobs), atol=1e-4, rtol=1e-4)
+
+
 def test_the_probe_is_what_the_run_will_draw(build, alone):
     """Rows that are in the first batch as well: same seed, same sample."""
     from posttrain.preflight import probe
