@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -151,7 +152,8 @@ async def injections(
 
 def _jobs(right: Sequence[Example], each: int) -> list[tuple[Attack, Example, str]]:
     """Which attack meets which example. Both labels take turns; code leaves out where an attack would change the truth."""
-    met, unmet = [one for one in right if one.label], [one for one in right if not one.label]
+    mixed = random.Random(0).sample(list(right), len(right))  # the attacks of a kind should meet many prompts
+    met, unmet = [one for one in mixed if one.label], [one for one in mixed if not one.label]
     turns = [one for pair in zip(met, unmet, strict=False) for one in pair]
     turns += met[len(unmet) :] + unmet[len(met) :]
     pairs: list[tuple[Attack, Example, str]] = []
