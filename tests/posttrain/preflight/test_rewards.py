@@ -187,6 +187,18 @@ def test_columns_without_golds(look, tmp_path):
     assert 'column "answer" holds no answer that can be read' in row.looked
 
 
+def test_a_column_of_criteria_is_no_column_of_golds(look, tmp_path):
+    import json
+
+    file = tmp_path / "rows.jsonl"
+    rubric = [{"criterion": "has a box", "points": 3, "check": {"contains": "boxed"}}]
+    file.write_text("".join(json.dumps({"question": f"{i}+{i}", "rubric": rubric}) + "\n" for i in range(100, 164)))
+    data = "data.train={path: '" + str(file) + "', prompt: '{question}'}"
+    row = look(data, "rewards=[{use: 'rewards.rubric:Rubric', name: judge}]")[ANSWERS]
+    assert row.ok is None
+    assert "no column of right answers" in row.looked
+
+
 @pytest.mark.parametrize("use", ["rewards.math:correct", "rewards.length:cosine"])
 def test_shipped_rewards_pass(look, use):
     more = ", with: {max_length: 96}" if "cosine" in use else ""
