@@ -83,20 +83,23 @@ def reproduce(name: str, size: arms.Size, work: Path, out: Path, command: str, q
     lanes = Lanes(work, ROOT / "scripts" / "reproductions" / "one.py", LANES)
     try:
         bases = lanes.run(arms.bases(size), expected)
-        tuned = lanes.run(arms.tuning(size), expected)
+        tuned = lanes.run(arms.tuning(size), expected, may_stop=True)
         rates = figures.picked(tuned)
         print("rates: " + ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items()), flush=True)
         runs = lanes.run(arms.reported(size, rates), expected)
-    except Failed as error:
+    except (Failed, ValueError) as error:
         raise Mistake(f"{error}; the same command goes on") from error
     record = {
         "name": name,
         **figures.collected(runs, bases),
-        "rates": {f"{one['spec']['arm']}/{one['spec']['rate']:g}": figures.mean(one["score"]) for one in tuned},
+        "rates": {
+            f"{one['spec']['arm']}/{one['spec']['rate']:g}": None if one.get("stopped") else figures.mean(one["score"])
+            for one in tuned
+        },
         "quick": quick,
         "size": asdict(size),
         "command": command,
-        "seconds_of_runs": sum(one["cpu_seconds"] for one in (*bases, *tuned, *runs)),
+        "seconds_of_runs": sum(one["cpu_seconds"] for one in (*bases, *tuned, *runs) if "cpu_seconds" in one),
         "machine": machine(),
         "versions": {package: metadata.version(package) for package in VERSIONS},
         "made": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -32,11 +32,19 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def picked(tuning: Sequence[Measured]) -> dict[str, float]:
-    """For each arm the rate with the highest mean held-out score; of equals the lowest."""
+    """For each arm the rate with the highest mean held-out score; of equals the lowest. A run that was stopped speaks for none.
+
+    Raises:
+        ValueError: all runs of an arm were.
+    """
     best: dict[str, tuple[float, float]] = {}
     for one in tuning:
+        if one.get("stopped"):
+            continue
         arm, rate, score = one["spec"]["arm"], one["spec"]["rate"], mean(one["score"])
         best[arm] = max(best.get(arm, (float("-inf"), 0.0)), (score, -rate))
+    if lost := {one["spec"]["arm"] for one in tuning} - best.keys():
+        raise ValueError(f"no rate: each run of {', '.join(sorted(lost))} was stopped by an alarm")
     return {arm: -rate for arm, (_, rate) in best.items()}
 
 

@@ -86,6 +86,13 @@ def test_the_best_rate_is_picked_and_of_equals_the_lowest():
     assert figures.picked(tuned) == {"grpo": 1e-3, "ruscarl": 5e-4}
 
 
+def test_a_rate_that_an_alarm_stopped_is_none():
+    stopped = {"spec": {"arm": "grpo", "rate": 2e-3}, "stopped": True}
+    assert figures.picked([fake("grpo", 0, 0.2), stopped]) == {"grpo": 1e-3}
+    with pytest.raises(ValueError, match="each run of grpo was stopped"):
+        figures.picked([stopped])
+
+
 def record(levels: dict[str, float]):
     runs = [fake(arm, seed, level) for arm, level in levels.items() for seed in (1, 2, 3)]
     bases = [fake("base", seed, 0.0, setting="eps_0.003") for seed in (1, 2, 3)]
@@ -149,8 +156,12 @@ def test_what_is_done_is_kept_and_a_failure_is_gone_on_from(tmp_path):
     (tmp_path / "mended").touch()
     assert [r["value"] for r in run(todo, lambda s: 1.0)] == ["aa", "bb", "cc"]
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c", "c"]
+    assert run([Named("d", fails=True)], lambda s: 1.0, may_stop=True)[0]["value"] == "dd"
+    (tmp_path / "mended").unlink()
+    assert run([Named("e", fails=True)], lambda s: 1.0, may_stop=True)[0]["stopped"]
+    assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c", "c", "d", "e"]
     run([Named("a", other=True)], lambda s: 1.0)  # the same name, another specification: done anew
-    assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c"]
+    assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c", "d", "e"]
 
 
 def test_a_category_is_met_where_each_behaviour_is_in_most_answers():
