@@ -10,6 +10,8 @@ from reproductions.arms import BY_NAME, METHOD, PLAIN
 from reproductions.words import TITLES
 
 COLOURS = {PLAIN: "#555555", METHOD: "#c0392b"}
+OTHERS = ("C0", "C1", "C2", "C4", "C5", "C6", "C8", "C9")
+"""Of matplotlib's cycle, without its red and its grey."""
 
 
 def draw(record: Mapping[str, Any], file: Path) -> None:
@@ -30,7 +32,7 @@ def draw(record: Mapping[str, Any], file: Path) -> None:
             if not places:
                 continue
             values = [[curve[x] for curve in curves] for x in places]
-            colour = COLOURS.get(arm) or f"C{others.index(arm)}"
+            colour = COLOURS.get(arm) or OTHERS[others.index(arm) % len(OTHERS)]
             strong = arm in COLOURS
             middle = [sum(v) / len(v) for v in values]
             axis.plot(
