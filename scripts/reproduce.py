@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from dataclasses import asdict, replace
@@ -80,6 +81,8 @@ def say_plan(size: arms.Size, work: Path) -> None:
 
 
 def reproduce(name: str, size: arms.Size, work: Path, out: Path, command: str, quick: bool) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     lanes = Lanes(work, ROOT / "scripts" / "reproductions" / "one.py", LANES)
     try:
         bases = lanes.run(arms.bases(size), expected)
@@ -108,6 +111,11 @@ def reproduce(name: str, size: arms.Size, work: Path, out: Path, command: str, q
     rundir.write_atomic(out / f"{name}.md", words.page(record))
     plot.draw(record, out / f"{name}.png")
     print(f"verdict: {record['verdict']}; written to {out / name}.json, .md and .png")
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """What was started is ended too, whoever asks for it."""
+    raise KeyboardInterrupt
 
 
 def machine() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,32 @@ def test_what_is_done_is_kept_and_a_failure_is_gone_on_from(tmp_path):
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c", "c", "d", "e"]
     run([Named("a", other=True)], lambda s: 1.0)  # the same name, another specification: done anew
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c", "d", "e"]
+
+
+def test_whoever_ends_the_command_ends_its_runs(tmp_path):
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "scripts")!r}]
+import reproduce
+from reproductions import arms
+reproduce.ROOT = __import__("pathlib").Path({str(tmp_path)!r})
+reproduce.reproduce("ruscarl", arms.QUICK, reproduce.ROOT / "work", reproduce.ROOT, "x", True)
+"""
+    program = tmp_path / "scripts" / "reproductions" / "one.py"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        "import os, pathlib, sys, time\n(pathlib.Path(sys.argv[1]) / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while len(pids := [p.read_text() for p in tmp_path.glob("work/*/pid")]) < 2 or not all(pids):
+        assert time.monotonic() < until
+        assert command.poll() is None, command.stderr.read()
+        time.sleep(0.1)
+    command.terminate()
+    command.wait(60)
+    for pid in map(int, pids):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_a_category_is_met_where_each_behaviour_is_in_most_answers():
