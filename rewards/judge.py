@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,17 @@ class Ruling:
     """Nothing was asked for it."""
 
 
+_Together = tuple[bytes, tuple[tuple[str, float | None], ...]]
+"""In mode `response`: which answer, and the criteria (with points, if shown) that one request is about."""
+
+
 @dataclass(slots=True)
 class _Ballot:
     """One vote on one question: asked once, however many questions of a call are the same."""
 
     key: bytes
     question: Question
+    together: _Together | None
     vote: int
     verdict: Verdict = Verdict.FAILED
     explanation: str = ""
@@ -86,9 +92,10 @@ class Judge:
         began = time.monotonic()
         ballots: dict[bytes, _Ballot] = {}
         cast: list[list[_Ballot]] = []
-        for question in questions:
-            keys = [self._key(question, vote) for vote in range(self.settings.votes)]
-            cast.append([ballots.setdefault(k, _Ballot(k, question, v)) for v, k in enumerate(keys)])
+        requests = self._requests(questions)
+        for question, together in zip(questions, requests, strict=True):
+            keys = [self._key(question, together, vote) for vote in range(self.settings.votes)]
+            cast.append([ballots.setdefault(k, _Ballot(k, question, together, v)) for v, k in enumerate(keys)])
         if self._cache is not None:
             for key, entry in (await asyncio.to_thread(self._cache.get, list(ballots))).items():
                 _fill(ballots[key], entry)
@@ -114,21 +121,37 @@ class Judge:
         if self._cache is not None:
             self._cache.close()
 
-    def _key(self, question: Question, vote: int) -> bytes:
-        """Of all that a verdict depends on; not of the fence, which follows from it."""
+    def _requests(self, questions: Sequence[Question]) -> list[_Together | None]:
+        """Of each question what it is asked together with: those beside it about the same answer, each once."""
+        if self.settings.mode == "criterion":
+            return [None] * len(questions)
+        found: list[_Together | None] = []
+
+        def about(q: Question) -> bytes:
+            return key_of([_turns(q.conversation, self.settings.keep_system), q.response])
+
+        for answer, run in itertools.groupby(questions, about):
+            same = list(run)
+            items = dict.fromkeys((q.criterion, q.points if self.settings.show_points else None) for q in same)
+            found += [(answer, tuple(items))] * len(same)
+        return found
+
+    def _key(self, question: Question, together: _Together | None, vote: int) -> bytes:
+        """Of all that a verdict depends on, in mode `response` also of the criteria beside it; not of the fence, which follows from
+        it all."""
         one = self.settings
         shown = question.points if one.show_points else None
         said = [_turns(question.conversation, one.keep_system), question.response, question.criterion, shown]
+        beside = [] if together is None else [list(item) for item in together[1]]
         seed = None if one.seed is None else one.seed + vote
-        return key_of([said, one.model, one.mode, one.sampling(), seed, vote, self._version])
+        return key_of([said, beside, one.model, one.mode, one.sampling(), seed, vote, self._version])
 
     async def _ask(self, ballots: Sequence[_Ballot], spent: Counts) -> None:
         groups: dict[Any, list[_Ballot]] = {}
         for ballot in ballots:
-            q = ballot.question
-            alone = self.settings.mode == "criterion"
-            about = ballot.key if alone else (ballot.vote, key_of([_turns(q.conversation, True), q.response]))
-            groups.setdefault(about, []).append(ballot)
+            groups.setdefault(ballot.key if ballot.together is None else (ballot.vote, ballot.together), []).append(
+                ballot
+            )
         if not groups:
             return
         loop = asyncio.get_running_loop()

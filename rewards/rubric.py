@@ -100,6 +100,8 @@ class Rubric:
                     f'{name}: no column "{self.column}" with a rubric (it has {", ".join(row) or "none"})'
                 )
             found += len(self._rubric(row[self.column], name) or ())
+        if not found:
+            raise ValueError(f'column "{self.column}" holds null in every row, so that nothing would be judged')
         return found
 
     async def __call__(

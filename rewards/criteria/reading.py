@@ -17,7 +17,7 @@ KEYS = ("criterion", "points", "tags", "check")
 
 
 def rubric(value: Any, where: str) -> list[Criterion]:
-    """The criteria in a list of `{criterion, points, tags?, check?}`, in order.
+    """The criteria in a list of `{criterion, points, tags?, check?}`, or in that list as JSON text, in order.
 
     `tags` are a list of texts (HealthBench's), or carry a rule of the RuscaRL release in one of its two notations: a mapping
     `{verifier: "rule", function, parameters}`, alone or in the list, or the texts `verifier:rule`, `function:...`,
@@ -28,6 +28,13 @@ def rubric(value: Any, where: str) -> list[Criterion]:
             not finite or no number, an unknown key, tag rule or check; or no criterion with positive points (no score is
             defined then).
     """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{where}: the rubric is a text, but not JSON: {str(error) or 'nested too deeply'}"
+            ) from error
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise ValueError(f"{where}: a rubric is a list of {{criterion, points}}, not {type(value).__name__}")
     found = [_criterion(item, f"{where}: criterion {number}") for number, item in enumerate(value, 1)]

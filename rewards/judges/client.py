@@ -89,7 +89,11 @@ class Client:
         )
         self._limits = Limits(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
         self._lost_since: float | None = None
+        self._last = ""
+        """What it did instead of answering."""
         self._probing = False
+        self._looked = float("-inf")
+        """When it was last looked for."""
 
     async def ask(self, prompt: str, schema: dict[str, Any], seed: int | None, counts: Counts) -> Reply:
         """One answer; requests and tokens are added to `counts`.
@@ -103,7 +107,7 @@ class Client:
         why, pause = "", 0.0
         for attempt in range(self.settings.retries + 1):
             await asyncio.sleep(pause)
-            async with self._limits.request(guess) as took, self._allowed():
+            async with self._limits.request(guess, self._given_up) as took, self._allowed():
                 counts.calls += 1
                 found = await self._once(prompt, schema, seed)
                 took.append(found.tokens if isinstance(found, Reply) else 0)
@@ -111,6 +115,8 @@ class Client:
                 counts.tokens += found.tokens
                 return found
             why, asked = found
+            if self._lost:  # one that looks for it does so once: its tries would hold up the whole batch
+                raise Silent(self._silence())
             pause = asked if asked is not None else self._backoff(attempt)
         raise Silent(f"{why}; tried {self.settings.retries + 1} times")
 
@@ -121,18 +127,29 @@ class Client:
     def _backoff(attempt: int) -> float:
         return min(LONGEST, FIRST * 2**attempt) * random.uniform(0.5, 1.0)
 
+    @property
+    def _lost(self) -> bool:
+        return self._lost_since is not None and time.monotonic() - self._lost_since > self.settings.patience
+
+    def _silence(self) -> str:
+        return f"the judge has not answered for {self.settings.patience:g} s ({self._last})"
+
+    def _given_up(self) -> None:
+        # Not right after one that found nothing, either: those that wait for their turn would each look, and each be waited for.
+        if self._lost and (self._probing or time.monotonic() - self._looked < FIRST):
+            raise Silent(self._silence())
+
     @contextlib.asynccontextmanager
     async def _allowed(self) -> Any:
         """While the endpoint is lost, one request at a time may look for it."""
-        lost = self._lost_since is not None and time.monotonic() - self._lost_since > self.settings.patience
-        if lost and self._probing:
-            raise Silent(f"the judge has not answered for {self.settings.patience:g} s")
+        self._given_up()
+        lost = self._lost
         self._probing = lost or self._probing
         try:
             yield
         finally:
             if lost:
-                self._probing = False
+                self._probing, self._looked = False, time.monotonic()
 
     async def _once(self, prompt: str, schema: dict[str, Any], seed: int | None) -> Reply | tuple[str, float | None]:
         """An answer, or why there is none yet and how long the endpoint wants to be left alone."""
@@ -164,7 +181,8 @@ class Client:
             if code < 500 and code not in AGAIN:
                 self._lost_since = None
                 raise Silent(said) from error
-            return (said if code < 500 else self._missed(said)), _retry_after(error)
+            # 429 without end (nothing left to spend) is as good as no answer; one that passes is followed by answers.
+            return self._missed(said), _retry_after(error)
         except openai.OpenAIError as error:  # an answer that is no answer of this interface
             return self._missed(self._line(error)), None
         except ValueError as error:  # not JSON
@@ -181,6 +199,7 @@ class Client:
     def _missed(self, why: str) -> str:
         if self._lost_since is None:
             self._lost_since = time.monotonic()
+        self._last = why
         return why
 
     def _line(self, error: BaseException) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 MINUTE = 60.0
@@ -66,20 +66,23 @@ class Limits:
         self._tokens = None if tokens is None else Window(tokens / share)
 
     @asynccontextmanager
-    async def request(self, tokens: int) -> AsyncIterator[list[int]]:
-        """Room for one request that is thought to take `tokens`; put what it took into the list that is given."""
+    async def request(self, tokens: int, still: Callable[[], None] = lambda: None) -> AsyncIterator[list[int]]:
+        """Room for one request that is thought to take `tokens`; put what it took into the list that is given. `still` is called after
+        each wait, and raises if the request is not to be sent any more: then it takes nothing of the rates."""
         async with self._room:
-            entry = await self._admitted(tokens)
+            still()
+            entry = await self._admitted(tokens, still)
             took: list[int] = []
             yield took
             if took and entry is not None and self._tokens is not None:
                 self._tokens.correct(entry, took[0])
 
-    async def _admitted(self, tokens: int) -> list[float] | None:
+    async def _admitted(self, tokens: int, still: Callable[[], None]) -> list[float] | None:
         if self._requests is None and self._tokens is None:
             return None
         async with self._turn:  # first come, first served
             while True:
+                still()
                 now = time.monotonic()
                 waits = [w.wait(now, a) for w, a in ((self._requests, 1), (self._tokens, tokens)) if w is not None]
                 if max(waits) <= 0:

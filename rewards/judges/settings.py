@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ class JudgeSettings:
     retries: int = 10
     """Further tries of a request that met 429, 5xx, 408, 409, a time-out or a broken connection."""
     patience: float = 120.0
-    """Seconds without any answer after which the judge counts as lost: then one request at a time looks for it, others fail."""
+    """Seconds without any answer that is of use (nothing, 5xx, 429) after which the judge counts as lost: then one request at a time
+    looks for it, once, and others fail."""
     attempts: int = 3
     """Answers asked for until one can be read."""
     cache: str | None = None
@@ -83,6 +85,15 @@ class JudgeSettings:
             raise ValueError("model should name the judge's model")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url should begin with http:// or https://, not {self.url!r:.80}")
+        if self.url is not None and "@" in urlsplit(self.url).netloc:
+            # It would be in the recipe, the run's folder and on the page.
+            raise ValueError(f"url should hold no user or password; put the key into {self.api_key_env}")
+
+    @property
+    def given_up(self) -> float:
+        """Seconds that one call takes at most until a judge that never answers is given up: some requests are on their way when it
+        begins to count as lost, and others when `patience` ends."""
+        return 2 * self.timeout + self.patience
 
     def sampling(self) -> dict[str, Any]:
         """What an answer is drawn with: part of the cache's key."""

@@ -105,6 +105,8 @@ def test_rows_are_refused_before_training():
         Rubric().check(rows)
     with pytest.raises(ValueError, match=r'^row 1: no column "rubric" with a rubric'):
         Rubric().check([{"prompt": "x"}])
+    with pytest.raises(ValueError, match=r'^column "rubric" holds null in every row'):
+        Rubric().check([{"rubric": None}] * 2)
     with pytest.raises(ValueError, match=r'the data has no column "rubric" with the rubrics'):
         asyncio.run(Rubric()(completions=["x"], other=["y"]))
 

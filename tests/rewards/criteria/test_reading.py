@@ -50,12 +50,19 @@ def test_what_cannot_be_scored_is_refused_with_its_place(item, words):
     [
         ([{"criterion": "x", "points": -5}, {"criterion": "y", "points": -2}], "no criterion has positive points"),
         ([], "is empty"),
-        ("text", "not str"),
+        ("text", "the rubric is a text, but not JSON: Expecting value"),
+        ("[" * 100_000, "the rubric is a text, but not JSON"),
+        ("3", "not int"),
         ({"criterion": "x", "points": 1}, "not dict"),
     ],
 )
 def test_a_rubric_without_a_score_is_refused(value, words):
     assert words in refused(value)
+
+
+def test_a_rubric_as_json_text():
+    item = {"criterion": "é", "points": 2, "tags": ["a"], "check": {"contains": "x"}}
+    assert reading.rubric(json.dumps([GOOD, item]), "r") == reading.rubric([GOOD, item], "r")
 
 
 def test_rows_are_named():

@@ -1,6 +1,7 @@
 """The judge against real servers on loopback, whose judge is code."""
 
 import asyncio
+import functools
 import json
 import time
 
@@ -166,6 +167,21 @@ def test_a_lost_judge_is_looked_for_by_one_request_at_a_time(serve):
     assert len(server.bodies) < 40 * 3
 
 
+@pytest.mark.parametrize(("trouble", "why"), [("hang", "no answer within 0.2 s"), (429, "status 429: ")])
+@pytest.mark.parametrize("limits", [{"concurrency": 1}, {"concurrency": 8, "requests_per_minute": 12.0}], ids=str)
+def test_whatever_many_questions_a_lost_judge_is_given_up_once(serve, trouble, why, limits, monkeypatch):
+    """A time limit each, or a turn each at twelve a minute (here 2 s), would add up; tries without end would be for ever."""
+    from rewards.judges import limits as module
+
+    monkeypatch.setattr(module, "Window", functools.partial(module.Window, seconds=2.0))
+    server = serve(lambda n, body: trouble)
+    questions = asked("x", *(f"says w{k}" for k in range(60)))
+    found = rule(server, questions, timeout=0.2, patience=0.3, retries=10_000, **limits)
+    assert verdicts(found) == [FAILED] * 60
+    assert all(r.explanation.startswith(f"the judge has not answered for 0.3 s ({why}") for r in found)
+    assert len(server.bodies) < 60
+
+
 def test_it_comes_back_after_it_was_lost(serve):
     lost = [True]
     server = serve(lambda n, body: "close" if lost[0] else None)
@@ -178,6 +194,24 @@ def test_it_comes_back_after_it_was_lost(serve):
         return verdicts(first), verdicts(await judge.rule(QUESTIONS))
 
     assert asyncio.run(run()) == ([FAILED] * 4, RIGHT)
+
+
+def test_in_one_request_a_verdict_is_also_about_what_stands_beside_it(serve, tmp_path):
+    """What a judge says of a criterion may depend on the others that it is shown: kept verdicts are of one list."""
+    server, cache = serve(), str(tmp_path / "v.sqlite")
+    two, three = asked("alpha", "says alpha", "says beta"), asked("alpha", "says alpha", "says beta", "says gamma")
+    bodies = []
+    for questions in (two, three, two * 2, three, three[::-1]):
+        assert verdicts(rule(server, questions, mode="response", cache=cache))[:1] == [
+            MET if questions[0].criterion == "says alpha" else UNMET
+        ]
+        bodies.append(len(server.bodies))
+    assert bodies == [1, 2, 2, 2, 3]
+    bodies = []
+    for questions in (two, three, three[::-1]):
+        rule(server, questions, mode="criterion", cache=cache)
+        bodies.append(len(server.bodies) - 3)
+    assert bodies == [2, 3, 3]
 
 
 def test_votes(serve, judge_server):

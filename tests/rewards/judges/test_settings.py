@@ -11,6 +11,10 @@ from rewards.judges.client import Client
         ({"model": " "}, "model should name"),
         ({"model": "m", "modell": 1}, "unknown modell; known are model, url"),
         ({"model": "m", "url": "localhost:8000"}, "url should begin with http"),
+        (
+            {"model": "m", "url": "https://me:s3cret@h/v1"},
+            "url should hold no user or password; put the key into POSTTRAIN",
+        ),
         ({"model": "m", "mode": "batch"}, "mode should be one of criterion, response"),
         ({"model": "m", "votes": 2}, "votes should be odd"),
         ({"model": "m", "votes": 3}, "3 votes at temperature 0 are one vote"),
@@ -29,6 +33,7 @@ def test_refusals(value, words):
     with pytest.raises(ValueError, match=r"^judge: ") as caught:
         settings.read(value)
     assert words in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_from_yaml(tmp_path):
