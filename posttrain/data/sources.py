@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "miniature/arithmetic": "posttrain.miniature.arithmetic:train",
+    "miniature/behaviours": "posttrain.miniature.behaviours:train",
 }
 """Short names: functions that return rows."""
 
