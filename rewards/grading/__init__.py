@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rewards.grading import equal, pool, values
-from rewards.grading.equal import equal_text
+from rewards.grading import plain, points, pool
 from rewards.grading.extract import LONGEST_TEXT, TAIL, Found, after_reasoning, extract, extract_gold
 from rewards.grading.normalise import LONGEST, normal
+from rewards.grading.plain import equal_text
 
 __all__ = ["GRADER", "Judgement", "Verdict", "after_reasoning", "gold_text", "grade", "grade_many", "self_test"]
 
@@ -53,11 +53,11 @@ GRADER: dict[str, Any] = {
     "settings": {
         "timeout": TIMEOUT,
         "memory": pool.MEMORY,
-        "decimal_tolerance": equal.TOLERANCE,
-        "least_digits": equal.LEAST_DIGITS,
-        "digits": values.DIGITS,
-        "same": values.SAME,
-        "points": values.POINTS,
+        "decimal_tolerance": plain.TOLERANCE,
+        "least_digits": plain.LEAST_DIGITS,
+        "digits": points.DIGITS,
+        "same": points.SAME,
+        "points": points.POINTS,
         "longest_answer": LONGEST,
         "longest_text": LONGEST_TEXT,
         "tail": TAIL,

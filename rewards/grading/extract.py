@@ -264,31 +264,7 @@ def _closing(sentence: str) -> str | None:
 
 
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_KNOWN = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "ln",
-        "exp",
-        "sqrt",
-        "pi",
-        "frac",
-        "text",
-        "mathrm",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "or",
-        "and",
-        "mod",
-    ]
-)
+_KNOWN = frozenset(["sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "sqrt", "pi", "frac", "text", "mathrm", "max", "min", "gcd", "lcm", "or", "and", "mod"])  # fmt: skip
 
 
 def _is_bare(text: str) -> bool:

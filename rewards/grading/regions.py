@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rewards.grading.shape import (
-    Conditions,
-    Expression,
-    Listing,
-    Region,
-    Relation,
-    Shape,
-    closed,
-    is_name,
-    members,
-    read,
-)
-from rewards.grading.values import equal_values, value_of
+from rewards.grading.brackets import members
+from rewards.grading.normalise import closed
+from rewards.grading.points import equal_values
+from rewards.grading.shape import read
+from rewards.grading.shapes import Conditions, Listing, Region, Relation, Shape
+from rewards.grading.signs import is_name
+from rewards.grading.units import Expression
+from rewards.grading.values import value_of
 
 NOT_A_SET = "not a set"
 

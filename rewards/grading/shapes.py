@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rewards.grading.units import Expression
@@ -97,3 +98,8 @@ class Matrix:
 
 
 Shape = Expression | Word | Choice | Based | Ratio | Clock | Listing | Region | Relation | Conditions | Matrix
+
+Verdict = tuple[bool, str]
+"""Whether two answers are the same, and the rule that says so."""
+Same = Callable[[Shape, Shape], Verdict]
+"""The comparison of any two shapes: what compares shapes made of others asks it for their parts."""

@@ -108,7 +108,7 @@ def test_symmetry_of_the_cases():
     odd = {p for p, x, y in zip(pairs, there, back, strict=True) if x.right != y.right}
     assert odd == {
         ("0.35", r"0.35\%"), (r"\frac14", r"\frac14\%"), ("3:5", "6:10"), ("9:45", "18:90"), ("4", r"\boxed{4}+1"),
-        ("0.3", r"0.3\%"), ("3:5", "9:15"), ("3:45", "6:90"), (r"\frac{3}{5}", r"0.6\%"), ("4:7", "8:14"),
+        ("0.07", r"0.07\%"), ("0.3", r"0.3\%"), ("3:5", "9:15"), ("3:45", "6:90"), (r"\frac{3}{5}", r"0.6\%"), ("4:7", "8:14"),
     }  # fmt: skip
     assert len(pairs) > 1500
 
