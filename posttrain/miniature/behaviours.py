@@ -206,6 +206,16 @@ def base(seed: int = 0, eps: float = EPS, show: bool = True) -> str:
         seed: of weights, questions, hints and order.
         eps: how often a behaviour comes up unasked in the demonstrations, each by itself: the dial of difficulty.
         show: a progress bar on standard error.
+
+    Measured on 120 held-out questions, 64 samples each (2 with the whole rubric shown), one base an `eps`:
+
+    | eps | shown | not shown | best of 8 | best of 64 |
+    |---|---|---|---|---|
+    | 0.05 | 0.979 | 0.037 | 0.238 | 0.445 |
+    | 0.003 | 0.959 | 0.002 | 0.017 | 0.101 |
+    | 0.0003 | 0.996 | 0.000 | 0.002 | 0.017 |
+
+    About 100 s of one thread of an EPYC with AVX-512.
     """
     from posttrain.miniature.base import base as made
 
