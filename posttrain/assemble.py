@@ -150,18 +150,20 @@ def rewards_fit(recipe: Recipe, columns: Collection[str]) -> None:
 
 
 def rubrics_fit(recipe: Recipe, data: Any, where: str) -> None:
-    """Every row's rubric can be read and decided; nothing for recipes without a rubric reward.
+    """Every row's rubric can be read and decided, in the time that there is; nothing for recipes without a rubric reward.
 
     Raises:
         Mistake: the first that cannot; with its row.
     """
-    from rewards.rubric import Rubric
+    from posttrain import rubrics
 
     for index, setting in enumerate(recipe.rewards):
         place = f"rewards.{index}"
-        target = load_object(resolve_path(setting.use, None, f"{place}.use"), place)
-        if isinstance(target, type) and issubclass(target, Rubric):
-            reward = reward_of(Use(setting.use, dict(setting.with_), place))
+        use = Use(resolve_path(setting.use, None, f"{place}.use"), dict(setting.with_), place)
+        if rubrics.is_rubric(use):
+            reward = reward_of(use)
+            if reward.judge is not None:
+                rubrics.room_for(reward.judge, setting, place)
             try:
                 reward.check(data)
             except ValueError as error:

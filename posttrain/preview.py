@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from posttrain import assemble, models, terminal
+from posttrain import assemble, models, rubrics, terminal
 from posttrain import plan as planning
 from posttrain.data import load_rows
 from posttrain.errors import Mistake
@@ -118,6 +118,9 @@ def score_one(judged: list[Judged], row: Mapping[str, Any], completion: str, tok
     columns = {k: [v] for k, v in row.items() if k not in ("prompt", "completion")}
     told = {}
     for one in judged:
+        if rubrics.judge_of(Use(one.setting.use, dict(one.setting.with_), one.where)) is not None:
+            told[one.name] = "not asked (a judge decides)"  # a plan costs nothing, and needs no server
+            continue
         scores = one.guard.score([row["prompt"]], [given], [ids], columns, {})
         if scores.faults:
             told[one.name] = f"{scores.faults[0].kind}: {scores.faults[0].text}"
@@ -171,6 +174,12 @@ def try_reward(
     console = console or Console()
     use = Use(resolve_path(reward, None, "reward"), dict(arguments), "reward")
     assemble.reward_of(use)
+    judge = rubrics.judge_of(use)
+    if judge is not None:
+        found = rubrics.heard(judge)
+        if not found.ok:
+            raise Mistake(f"{reward}: {found.looked}; {found.mend}")
+        timeout = max(timeout, judge.settings.given_up)
     rows = _sample_rows(data, limit)
     completions = [r["completion"] for r in rows]
     ids = [list(_text(c).encode()) for c in completions]

@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,8 @@ def reaches(recipe: Recipe) -> Iterator[Named]:
             yield Named(
                 f"rollouts.engine.with.{dotted(key)}", "asks", text, f"sends it the key in {variable}, and adapters"
             )
+    for i, reward in enumerate(recipe.rewards):
+        yield from _judge(f"rewards.{i}.with", reward.with_)
     for tracker in recipe.run.report_to:
         yield Named("run.report_to", "sends", f"metrics to {tracker}")
     if args.get("push_to_hub"):
@@ -145,6 +147,30 @@ def reaches(recipe: Recipe) -> Iterator[Named]:
     target = Path(recipe.run.directory) / recipe.run.name
     inside = target.resolve().is_relative_to(Path.cwd())
     yield Named("run", "writes", str(target), "" if inside else "outside the working directory")
+
+
+def _judge(key: str, arguments: Mapping[str, Any]) -> Iterator[Named]:
+    """Whom a rubric's judge would be, which key it would be sent, and what is kept."""
+    if isinstance(rubric := arguments.get("criteria"), str):
+        yield Named(f"{key}.criteria", "reads", rubric, "" if _exists(rubric) else "not there")
+    judge = arguments.get("judge")
+    if isinstance(judge, str):
+        yield Named(f"{key}.judge", "reads", judge, "" if _exists(judge) else "not there")
+        judge = _yaml(judge)
+    if not isinstance(judge, Mapping):
+        return
+    variable = judge.get("api_key_env", "POSTTRAIN_JUDGE_KEY")
+    detail = f"sends it the key in {variable} (or the file that {variable}_FILE names), prompts and answers"
+    yield Named(f"{key}.judge.url", "asks", str(judge.get("url") or "https://api.openai.com/v1"), detail)
+    if judge.get("cache") is not None:
+        yield Named(f"{key}.judge.cache", "writes", str(judge["cache"]), "kept verdicts")
+
+
+def _yaml(path: str) -> Any:
+    try:
+        return yaml.safe_load(Path(path).expanduser().read_bytes())
+    except (OSError, ValueError, RuntimeError, RecursionError, yaml.YAMLError):
+        return None
 
 
 def _uses(recipe: Recipe) -> Iterator[tuple[str, str]]:

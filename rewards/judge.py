@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import time
 import weakref
@@ -113,6 +114,18 @@ class Judge:
             for total in (self.counts, counts):
                 if total is not None:
                     total.add(spent)
+
+    async def trial(self) -> Ruling:
+        """What it says to a question whose answer is plain, asked afresh and tried twice at most.
+
+        Raises:
+            JudgeError: as `rule`.
+        """
+        brief = Judge(dataclasses.replace(self.settings, cache=None, retries=min(1, self.settings.retries), votes=1))
+        try:
+            return (await brief.rule([Question("Say hello.", "hello", "The turn says hello")]))[0]
+        finally:
+            await brief.close()
 
     async def close(self) -> None:
         """End the connections of this event loop, and the cache's."""

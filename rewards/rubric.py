@@ -15,7 +15,7 @@ from rewards.completions import text_of
 from rewards.criteria import reading, running
 from rewards.criteria.item import Criterion, Verdict
 from rewards.criteria.scoring import OnError, Undecided, aggregate, score
-from rewards.judge import Counts, Judge, Question
+from rewards.judge import Counts, Judge, JudgeError, Question
 
 WINDOW = 1000
 """Verdicts over which `at_most` counts."""
@@ -39,6 +39,8 @@ class Rubric:
         at_most: the alarm: more failed verdicts than this share of 1000, among the last 1000, raise.
         floor: the least score; None = none (the paper's).
         check_seconds: what one check by code may take.
+        code_in_data: let a `check: {use: ...}` in the column run the code that it names. Whoever wrote the data would run it here, so
+            it is refused by default; those under `criteria` are the recipe's own.
         skip_reasoning: decide on what follows the last `</think>` alone; for policies that reason, since another could hide behind one.
 
     Raises:
@@ -55,6 +57,7 @@ class Rubric:
         floor: float | None = None,
         check_seconds: float = running.SECONDS,
         skip_reasoning: bool = False,
+        code_in_data: bool = False,
     ):
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error should be one of {', '.join(get_args(OnError))}, not {on_error!r}")
@@ -62,8 +65,9 @@ class Rubric:
             raise ValueError(f"at_most should be a share from 0 to 1, not {at_most!r}")
         if floor is not None and (not isinstance(floor, (int, float)) or not isfinite(floor)):
             raise ValueError(f"floor should be a number, not {floor!r}")
-        if not isinstance(skip_reasoning, bool):
-            raise ValueError(f"skip_reasoning should be true or false, not {skip_reasoning!r}")
+        for name, value in (("skip_reasoning", skip_reasoning), ("code_in_data", code_in_data)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} should be true or false, not {value!r}")
         if not isinstance(check_seconds, (int, float)) or not 0 < check_seconds < float("inf"):
             raise ValueError(f"check_seconds should be a positive number, not {check_seconds!r}")
         self.column = column
@@ -72,12 +76,13 @@ class Rubric:
         self.floor = floor
         self.check_seconds = check_seconds
         self.skip_reasoning = skip_reasoning
+        self.code_in_data = code_in_data
         self.judge = None if judge is None else Judge(judge)
         self._for_all: list[Criterion] | None = None
         if isinstance(criteria, (str, Path)):
             self._for_all = reading.yaml_file(criteria)
         elif criteria is not None:
-            self._for_all = reading.rubric(criteria, "criteria")
+            self._for_all = reading.rubric(criteria, "criteria", code=True)
         if self._for_all is not None:
             self._decidable(self._for_all, "criteria")
         self._read: OrderedDict[str, list[Criterion]] = OrderedDict()
@@ -126,9 +131,13 @@ class Rubric:
         rubrics = self._rubrics(names, columns)
         found: list[list[dict[str, Any]]] = [[_blank(c) for c in criteria or ()] for criteria in rubrics]
         counts = Counts()
-        await asyncio.gather(
-            self._by_code(found, texts, rubrics), self._by_judge(found, texts, rubrics, prompts, counts)
-        )
+        try:
+            await asyncio.gather(
+                self._by_code(found, texts, rubrics), self._by_judge(found, texts, rubrics, prompts, counts)
+            )
+        except JudgeError as error:  # nobody else needs to be refused by it, row by row
+            self._alarm = (time.monotonic() + PAUSE, str(error))
+            raise
         scores: list[float | None] = []
         for name, criteria, decided in zip(names, rubrics, found, strict=True):
             try:
@@ -183,7 +192,7 @@ class Rubric:
             return None
         key = json.dumps(value, sort_keys=True, default=repr)
         if (known := self._read.get(key)) is None:
-            known = reading.rubric(value, f'{name}, column "{self.column}"')
+            known = reading.rubric(value, f'{name}, column "{self.column}"', code=self.code_in_data)
             self._decidable(known, name)
             self._read[key] = known
             if len(self._read) > READ:

@@ -8,13 +8,14 @@ Nothing is downloaded. The split is by the rows' names and ours: it is not the o
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from posttrain.data import sources
 from posttrain.errors import Mistake
-from rewards.criteria import reading
+from rewards.criteria import Criterion, reading
 
 Part = Literal["all", "train", "held_out"]
 ROLES = ("system", "developer", "user", "assistant")
@@ -22,7 +23,7 @@ ROLES = ("system", "developer", "user", "assistant")
 
 def rows(path: str, part: Part = "all", held_out: int = 500) -> list[dict[str, Any]]:
     """Rows with `row_id` (the prompt's id, where there is one), `prompt` (messages as stored, ending with a user turn) and
-    `rubric` (a list of `{criterion, points, tags}`; rules in tags become texts, which `rewards.criteria.reading` reads alike).
+    `rubric` (a list of `{criterion, points, tags, check?}`; rules in tags become texts, which `rewards.criteria.reading` reads alike).
 
     Args:
         path: `.jsonl`, `.json` or `.parquet`.
@@ -54,15 +55,23 @@ def _row(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     name = next((n for n in (raw.get("prompt_id"), extra.get("prompt_id")) if n), None)
     where = f"{where} ({name})" if name else where
     try:
-        criteria = reading.rubric(reading.healthbench(raw, where), where)
+        stored = reading.healthbench(raw, where)
+        criteria = reading.rubric(stored, where)
     except ValueError as error:
         raise Mistake(str(error)) from error
     prompt = raw.get("prompt")
     row = {
         "prompt": _messages(extra.get("prompt") if prompt is None else prompt, where),
-        "rubric": [{"criterion": c.text, "points": c.points, "tags": list(c.tags)} for c in criteria],
+        "rubric": [_item(c, given) for c, given in zip(criteria, stored, strict=True)],
     }
     return {"row_id": str(name), **row} if name else row
+
+
+def _item(criterion: Criterion, given: Mapping[str, Any]) -> dict[str, Any]:
+    item = {"criterion": criterion.text, "points": criterion.points, "tags": list(criterion.tags)}
+    check = given.get("check")
+    # As text, so that checks of different kinds make one table.
+    return item if check is None else {**item, "check": check if isinstance(check, str) else json.dumps(check)}
 
 
 def _messages(value: Any, where: str) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from posttrain import assemble, shadow
+from posttrain import assemble, rubrics, shadow
 from posttrain.errors import Mistake
 from posttrain.findings import Finding, Row, as_json, bad, good, print_table
 from posttrain.machine import processor_seconds
@@ -110,6 +110,7 @@ def _online(scene: Scene) -> list[Row]:
     """Rewards, engine and first samples. All processes draw."""
     main = scene.world.is_main_process
     judges = [judging.Judge(scene, one) for one in scene.parts.judged] if main else []
+    asked = [_row(f"reward {j.one.name}: judge", lambda _, j=j: _heard(j), scene) for j in judges if _asks(j)]
     try:
         probe.begin(scene)
         columns = _judged(scene, judges, 0)
@@ -121,7 +122,9 @@ def _online(scene: Scene) -> list[Row]:
             totals = judging.totals(scene, columns)
         if not main:
             return []
-        rows = [_row(f"reward {j.one.name}: answers", lambda _, j=j: judging.golds_win(j), scene) for j in judges]
+        rows = asked + [
+            _row(f"reward {j.one.name}: answers", lambda _, j=j: judging.golds_win(j), scene) for j in judges
+        ]
         rows += [_row(f"reward {j.one.name}: spread", lambda _, j=j: judging.varies(j), scene) for j in judges]
         rows += [_row("engine", sampler.is_ours, scene), _row("log-probs", sampler.agree, scene)]
         rows += [
@@ -135,6 +138,18 @@ def _online(scene: Scene) -> list[Row]:
         if hasattr(scene.parts.engine, "forget"):
             # What it still knows of these prompts would be taken from its cache later on, and computed in other pieces.
             scene.parts.engine.forget()
+
+
+def _asks(judge: judging.Judge) -> bool:
+    use = judge.target.use
+    return use is not None and rubrics.judge_of(use) is not None
+
+
+def _heard(judge: judging.Judge) -> Finding:
+    """The model that a reward asks answers. Else nothing more is asked of it here, which would take its patience each time."""
+    found = rubrics.heard(rubrics.judge_of(judge.target.use))
+    judge.silent = "" if found.ok else found.looked
+    return found
 
 
 def _judged(scene: Scene, judges: Sequence[judging.Judge], first: int) -> list[list[float | None]]:

@@ -14,7 +14,7 @@ from posttrain.preflight import answers
 from posttrain.preflight.answers import Case, Target
 from posttrain.preflight.scene import Scene
 from posttrain.trainers.scorer import Judged
-from rewards.runtime import Guard, Scores
+from rewards.runtime import Fault, Guard, Scores
 from rollouts.records import Rollout
 
 TRIED = 4
@@ -43,18 +43,20 @@ class Judge:
         self.scene = scene
         self.one = one
         self.target = Target.of(one.guard.make)
-        self.seen: list[float] = []
-        """Every number it gave."""
+        self.seen: list[float] = []  # every number it gave
+        self.silent = ""  # why the model behind it cannot be asked; then it is not
         self._guard: Guard | None = None
 
     def score(self, answers_: Sequence[Answer], *, bounded: bool = False) -> Scores:
         """Ask it. `bounded`: in a guard that can stop it; see `unstoppable`."""
+        if self.silent:
+            return Scores([None] * len(answers_), [Fault(self.one.where, None, None, "exception", self.silent)], 0.0)
         if bounded:
             with self._bounded() as guard:
                 scores = _ask(guard, self.scene, answers_)
         else:
-            if self._guard is None:
-                self._guard = self._made(self.one.guard.make, self.one.guard.timeout, min(self.one.guard.processes, 1))
+            one = self.one.guard
+            self._guard = self._guard or self._made(one.make, one.timeout, min(one.processes, 1))
             scores = _ask(self._guard, self.scene, answers_)
         self.seen += [value for value in scores.values if value is not None]
         return scores
@@ -284,9 +286,8 @@ def varies(judge: Judge) -> Finding:
 
 def judged(judges: Sequence[Judge], drawn: Sequence[tuple[Mapping[str, Any], Rollout]]) -> list[list[float | None]]:
     """Each reward's numbers of some rollouts; a fault is None."""
-    if not drawn:
-        return [[] for _ in judges]
-    return [judge.score([rolled(judge.scene, row, rollout) for row, rollout in drawn]).values for judge in judges]
+    given = [[rolled(judge.scene, row, rollout) for row, rollout in drawn] for judge in judges]
+    return [judge.score(some).values if some else [] for judge, some in zip(judges, given, strict=True)]
 
 
 def totals(scene: Scene, columns: Sequence[Sequence[float | None]]) -> list[float | None]:

@@ -39,14 +39,14 @@ class Check:
     """JSON: the settings beside it."""
 
 
-def read(value: Any, where: str) -> Check:
+def read(value: Any, where: str, *, code: bool = True) -> Check:
     """A check as data sets and YAML write it: a mapping with one of the kinds as key, or that mapping as JSON text.
 
     `{regex: pattern, flags: "i"}` is met where the pattern is found (flags of i, m, s, x, a). `{contains: text or texts,
     ignore_case: true}` where all are in it. `{json_schema: {...}}` where the whole answer (bare or in one code fence) is JSON of that
     schema. `{length: {unit: words | chars, min: 0, max: 200}}`, both bounds included, words parted by blanks. `{math_equal: gold,
     boxed_only: false}` by `rewards.grading`. `{use: "module:function" or "file.py:function", with: {...}}` calls
-    `function(response, **with)`, which returns True or False. Keys that hold null count as absent (a table gives them to every row).
+    `function(response, **with)`, which returns True or False; refused unless `code`. Keys that hold null count as absent (a table gives them to every row).
 
     Raises:
         ValueError: one line that says what is wrong and what it should be.
@@ -66,6 +66,10 @@ def read(value: Any, where: str) -> Check:
         )
     (kind,) = kinds
     where = f"{where}: check.{kind}"
+    if kind == "use" and not code:
+        raise ValueError(
+            f"{where}: {given[kind]!r:.80} is code that the data would run; if you trust it, set code_in_data: true"
+        )
     options = {k: v for k, v in given.items() if k != kind}
     if unknown := sorted(str(k) for k in options if k not in OPTIONS[kind]):
         may = ", ".join(sorted(OPTIONS[kind])) or "nothing"

@@ -16,12 +16,14 @@ from rewards.criteria.item import Criterion
 KEYS = ("criterion", "points", "tags", "check")
 
 
-def rubric(value: Any, where: str) -> list[Criterion]:
+def rubric(value: Any, where: str, *, code: bool = False) -> list[Criterion]:
     """The criteria in a list of `{criterion, points, tags?, check?}`, or in that list as JSON text, in order.
 
     `tags` are a list of texts (HealthBench's), or carry a rule of the RuscaRL release in one of its two notations: a mapping
     `{verifier: "rule", function, parameters}`, alone or in the list, or the texts `verifier:rule`, `function:...`,
     `parameters:...`. Its functions `math_verify` and `word_count_range` become `math_equal` and `length`.
+
+    `code`: take a check that names code to import (`use`). Without, nothing that the value names is imported.
 
     Raises:
         ValueError: one line that begins with `where` and names the criterion: no list, no criteria, empty text, points that are 0,
@@ -37,7 +39,7 @@ def rubric(value: Any, where: str) -> list[Criterion]:
             ) from error
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise ValueError(f"{where}: a rubric is a list of {{criterion, points}}, not {type(value).__name__}")
-    found = [_criterion(item, f"{where}: criterion {number}") for number, item in enumerate(value, 1)]
+    found = [_criterion(item, f"{where}: criterion {number}", code) for number, item in enumerate(value, 1)]
     if not found:
         raise ValueError(f"{where}: the rubric is empty; it needs a criterion with positive points")
     if not any(c.points > 0 for c in found):
@@ -81,7 +83,7 @@ def yaml_file(path: str | Path) -> list[Criterion]:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())[:200]}") from error
     if isinstance(value, Mapping) and set(value) == {"criteria"}:
         value = value["criteria"]
-    return rubric(value, str(file))
+    return rubric(value, str(file), code=True)
 
 
 def healthbench(row: Mapping[str, Any], where: str) -> list[Any]:
@@ -111,7 +113,7 @@ def healthbench(row: Mapping[str, Any], where: str) -> list[Any]:
     raise ValueError(f"{where}: no rubrics (looked in rubrics, reward_model.rubrics and extra_info)")
 
 
-def _criterion(item: Any, where: str) -> Criterion:
+def _criterion(item: Any, where: str, code: bool) -> Criterion:
     if not isinstance(item, Mapping):
         raise ValueError(f"{where} is {type(item).__name__}, not a mapping with criterion and points")
     if odd := [str(k) for k, v in item.items() if k not in KEYS and v is not None]:
@@ -134,7 +136,7 @@ def _criterion(item: Any, where: str) -> Criterion:
     if given is not None and rule is not None:
         raise ValueError(f"{where} has a check and a rule in its tags; keep one")
     given = rule if given is None else given
-    return Criterion(text, points, tags, None if given is None else checks.read(given, where))
+    return Criterion(text, points, tags, None if given is None else checks.read(given, where, code=code))
 
 
 def _tags(value: Any, where: str) -> tuple[tuple[str, ...], dict[str, Any] | None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -67,6 +71,9 @@ def _list(row: Row, column: str, what: str) -> list[Any]:
             f"data.train.columns: {{{column}: ...}}, or name another with rollouts.strategy.with.column"
         )
     value = row.columns[column]
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     if not isinstance(value, list | tuple):
         raise ValueError(f"row {row.row_id}: column {column} should be a list of {what}, not {type(value).__name__}")
     return list(value)

@@ -1,6 +1,7 @@
 """The reward, with criteria that code decides."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -132,3 +133,18 @@ def test_a_row_without_a_rubric_is_not_judged():
 def test_settings(settings, words):
     with pytest.raises(ValueError, match=words):
         Rubric(**settings)
+
+
+def test_code_that_the_data_names_is_not_run(tmp_path):
+    mark = tmp_path / "ran"
+    file = tmp_path / "theirs.py"
+    file.write_text(f"open({str(mark)!r}, 'w')\ndef f(response):\n    return True\n")
+    rubric = [{"criterion": "x", "points": 1, "check": {"use": f"{file}:f"}}]
+    for value in (rubric, json.dumps(rubric)):
+        with pytest.raises(ValueError, match=r"^row a, .* is code that the data would run; .* set code_in_data: true"):
+            Rubric().check([{"row_id": "a", "rubric": value}])
+        with pytest.raises(ValueError, match="is code that the data would run"):
+            ask(Rubric(), ["x"], value)
+    assert not mark.exists()
+    assert ask(Rubric(code_in_data=True), ["x"], rubric) == [1]
+    assert asyncio.run(Rubric(criteria=rubric)(completions=["x"])) == [1]

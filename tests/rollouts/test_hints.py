@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,11 @@ def test_what_is_no_rubric_is_one_line(columns, line):
     with pytest.raises(ValueError, match=line) as caught:
         hints.criteria(row(**columns), "rubric")
     assert "\n" not in str(caught.value)
+
+
+def test_a_rubric_as_json_text_is_the_same():
+    given = [{"criterion": "names the dose", "points": 5}, {"criterion": "advises alcohol", "points": -4.5}]
+    assert hints.criteria(row(rubric=json.dumps(given)), "rubric") == hints.criteria(row(rubric=given), "rubric")
 
 
 def test_what_are_no_steps_is_one_line():

@@ -124,3 +124,17 @@ def test_settings(tmp_path):
         rows(file, "test")
     with pytest.raises(Mistake, match="no file"):
         rows(str(tmp_path / "none.jsonl"))
+
+
+def test_checks_are_kept_and_none_that_is_code(tmp_path):
+    checked = [
+        {"criterion": "x", "points": 1, "check": {"contains": "y"}},
+        {"criterion": "z", "points": 2, "check": '{"regex": "z"}'},
+    ]
+    (found,) = rows(write(tmp_path / "h.jsonl", [published(1, rubrics=checked)]))
+    assert reading.rubric(found["rubric"], "r") == reading.rubric(checked, "r")
+    theirs = [{"criterion": "x", "points": 1, "check": {"use": "os:system"}}]
+    with pytest.raises(
+        Mistake, match=r"row 1 \(id-1\): criterion 1: check.use: 'os:system' is code that the data would run"
+    ):
+        rows(write(tmp_path / "h.jsonl", [published(1, rubrics=theirs)]))

@@ -75,12 +75,12 @@ def test_a_run_with_a_judge(parts, server, tmp_path):
     assert sum(m["judge/calls"] for m in numbers) == len(server.bodies)
 
 
-def recipe(tmp_path, **given):
+def recipe(tmp_path, setting=None, **given):
     return load(
         {
             "model": {"name": "m"},
             "data": {"train": {"path": "x.jsonl"}},
-            "rewards": [{"use": "rewards.rubric:Rubric", "with": given}],
+            "rewards": [{"use": "rewards.rubric:Rubric", "with": given, **(setting or {})}],
             "trainer": {"algorithm": "grpo"},
             "run": {"name": "r", "directory": str(tmp_path)},
         }
@@ -105,3 +105,33 @@ def test_wrong_settings_are_mistakes(tmp_path):
         assemble.judged(recipe(tmp_path, at_most=3))
     with pytest.raises(Mistake, match=r"^reward\.with: judge: model is missing"):
         try_reward("rewards.rubric:Rubric", arguments={"judge": {"url": "http://127.0.0.1:1/v1"}})
+
+
+def test_a_batch_has_time_for_its_judge(tmp_path):
+    """With the default of a reward, rows would time out before a judge that is down is given up, and the reason be lost."""
+    rows = [{"row_id": "a", "rubric": RUBRIC}]
+    judge = {"model": "m", "url": "http://127.0.0.1:1/v1"}
+    with pytest.raises(
+        Mistake, match=r"^rewards\.0\.timeout: 60 s for a batch is less than the 240 s .* set rewards\.0\.timeout: 600"
+    ):
+        assemble.rubrics_fit(recipe(tmp_path, judge=judge), rows, "data.train")
+    assemble.rubrics_fit(recipe(tmp_path, {"timeout": 240}, judge=judge), rows, "data.train")
+    assemble.rubrics_fit(recipe(tmp_path, judge={**judge, "timeout": 10, "patience": 40}), rows, "data.train")
+    assemble.rubrics_fit(recipe(tmp_path), [{"row_id": "a", "rubric": RUBRIC[:1]}], "data.train")
+    with pytest.raises(Mistake, match=r"^rewards\.0\.processes: 2 processes would each ask the judge"):
+        assemble.rubrics_fit(recipe(tmp_path, {"timeout": 240, "processes": 2}, judge=judge), rows, "data.train")
+
+
+def test_checking_a_reward_says_that_its_judge_is_down(server):
+    def refuse(n, body):
+        return 401
+
+    server.script = refuse
+    with pytest.raises(Mistake, match=r"^rewards\.rubric:Rubric: judge m: status 401"):
+        try_reward("rewards.rubric:Rubric", arguments={"judge": {"model": "m", "url": server.url}, "criteria": RUBRIC})
+    assert len(server.bodies) == 1
+    server.script = lambda n, body: None
+    scores = try_reward(
+        "rewards.rubric:Rubric", arguments={"judge": {"model": "m", "url": server.url}, "criteria": RUBRIC}
+    )
+    assert scores.values[0] == pytest.approx(0.5)  # long enough; neither % nor /

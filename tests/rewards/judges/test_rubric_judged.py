@@ -90,9 +90,13 @@ def test_the_alarm_spares_a_dead_judge(serve):
 
 
 def test_a_refused_key_stops_at_once(serve):
-    guard = Guard(lambda: Rubric(judge={"model": "m", "url": serve(lambda n, body: 401).url}))
-    scores = guard.score(["p"], ["x"], None, {"rubric": [RUBRIC]})
+    server = serve(lambda n, body: 401)
+    reward = Rubric(judge={"model": "m", "url": server.url, "concurrency": 1})
+    guard = Guard(lambda: reward)
+    scores = guard.score(["p"] * 6, TEXTS, None, {"rubric": [RUBRIC] * 6})
     guard.close()
+    assert len(scores.faults) == 6
+    assert len(server.bodies) <= 2  # not once a row
     assert "status 401" in scores.faults[0].text
     assert "is the key in POSTTRAIN_JUDGE_KEY right?" in scores.faults[0].text
 
