@@ -1,19 +1,33 @@
 """A real vLLM server whose model is tiny and untrained: its verdicts are arbitrary, their form is what the server enforces."""
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 KEY = "only-for-tests"
 LENGTH = 4096
-FORM = ['"', "}", "true", "false", "explanation", "criteria", "_", "met", ":", ","]
-"""What a verdict is made of."""
+FORM = {
+    '"': 2.5,
+    "}": 1.5,
+    "explanation": 0.6,
+    "criteria": 0.6,
+    "_": 0.6,
+    "met": 0.6,
+    ":": 0.6,
+    ",": 0.6,
+    "true": 0.75,
+    "false": 0.6,
+}
+"""What a verdict is made of, and how much it is favoured."""
 
 
 def build(folder: Path) -> None:
@@ -62,10 +76,18 @@ def build(folder: Path) -> None:
             for parameter in model.parameters():
                 if parameter.dim() > 1:
                     parameter.normal_(std=0.1)
-            model.model.embed_tokens.weight[:, 0] = 2.0
+            for name, parameter in model.named_parameters():
+                if name.endswith(
+                    ("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")
+                ):
+                    parameter[:, 0] = 0.0
+                elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                    parameter *= 0.15
+                    parameter[0] = 0.0
+            model.model.embed_tokens.weight[:, 0] = 1.0
             model.lm_head.weight[:, 0] = 0.0
-            for token in tokenizer(FORM, add_special_tokens=False)["input_ids"]:
-                model.lm_head.weight[token, 0] = 0.6
+            for text, favour in FORM.items():
+                model.lm_head.weight[tokenizer(text, add_special_tokens=False)["input_ids"], 0] = favour
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -87,6 +109,9 @@ class VLLM:
         self.command += ["--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(self.port)]
         self.command += ["--dtype", "float32", "--max-model-len", str(LENGTH), "--enforce-eager"]
         self.command += ["--generation-config", "vllm", "--no-enable-chunked-prefill"]
+        # Else the schema allows blanks between all its parts, and a model that knows nothing writes them until it is cut off.
+        blanks = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+        self.command += ["--structured-outputs-config", blanks]
         self.command += ["--max-num-batched-tokens", str(LENGTH), "--max-num-seqs", "32"]
 
     @property
@@ -149,3 +174,52 @@ class VLLM:
             short: sum(float(line.split()[-1]) for line in lines if line.startswith(f"vllm:{name}{{"))
             for short, name in names.items()
         }
+
+
+class Counting:
+    """Between a judge and a server: passes requests on as they are, and counts how many, and how many at once."""
+
+    def __init__(self, port: int):
+        self.requests = self.at_once = self.most = 0
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with lock:
+                    outer.requests += 1
+                    outer.at_once += 1
+                    outer.most = max(outer.most, outer.at_once)
+                try:
+                    server = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+                    keep = {k: v for k, v in self.headers.items() if k.lower() in ("authorization", "content-type")}
+                    server.request("POST", self.path, body, keep)
+                    answer = server.getresponse()
+                    data = answer.read()
+                finally:
+                    # Before the answer goes out: the judge's next request may be here at once.
+                    with lock:
+                        outer.at_once -= 1
+                self.send_response(answer.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args):
+                pass
+
+        class Listener(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+        self.http = Listener(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
