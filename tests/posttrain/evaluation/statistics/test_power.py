@@ -44,6 +44,13 @@ def test_what_could_have_been_seen_among_several_comparisons():
     assert smallest_difference(0.02, 7, 1, 12) is None, "2/2^8 is not below 0.05/12"
 
 
+def test_what_an_exact_test_could_have_seen_of_problems_with_several_samples():
+    """Without noise only the sign test's six problems bind: with one sample of four changed on each, a mean of a quarter."""
+    share = smallest_difference(0.0, 50)
+    assert stats.binom.sf(5, 50, share) == pytest.approx(0.8)
+    assert smallest_difference(0.0, 50, 4) == pytest.approx(share / 4)
+
+
 def test_power_against_statsmodels():
     module = pytest.importorskip("statsmodels.stats.power", reason="statsmodels is not installed (dev extra)")
     for effect in (0.0, 0.1, 0.3):
