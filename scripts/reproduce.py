@@ -86,10 +86,15 @@ def reproduce(name: str, size: arms.Size, work: Path, out: Path, command: str, q
     lanes = Lanes(work, ROOT / "scripts" / "reproductions" / "one.py", LANES)
     try:
         bases = lanes.run(arms.bases(size), expected)
-        tuned = lanes.run(arms.tuning(size), expected, may_stop=True)
+        tuned = lanes.run(arms.tuning(size), expected)
         rates = figures.picked(tuned)
         print("rates: " + ", ".join(f"{arm} {rate:g}" for arm, rate in rates.items()), flush=True)
         runs = lanes.run(arms.reported(size, rates), expected)
+        if lost := next((one for one in runs if one.get("stopped")), None):
+            name_of = arms.Spec(**lost["spec"]).name
+            raise Failed(
+                f"{name_of}: stopped ({lost['stopped']}); see {work / name_of}, and remove it to begin it anew"
+            )
     except (Failed, ValueError) as error:
         raise Mistake(f"{error}; the same command goes on") from error
     record = {

@@ -17,8 +17,6 @@ from typing import Any
 MEASURED = "measured.json"
 SPEC = "spec.json"
 LOG = "log.txt"
-ALARM = 3
-"""Exit code of a run that an alarm stopped."""
 LANE = "REPRODUCE_LANE"
 """Environment variable of a run: which of the lanes it is in, from 0."""
 
@@ -46,15 +44,12 @@ class Lanes:
     lanes: int = 2
     say: Callable[[str], None] = field(default=lambda line: print(line, flush=True))
 
-    def run(
-        self, specs: Sequence[Any], expected: Callable[[Any], float], may_stop: bool = False
-    ) -> list[dict[str, Any]]:
+    def run(self, specs: Sequence[Any], expected: Callable[[Any], float]) -> list[dict[str, Any]]:
         """What each run measured, in order.
 
         Args:
             specs: with `name` and `to_json()`.
             expected: seconds that a run takes, for the estimate of what is left.
-            may_stop: a run that an alarm stopped (numbers that are not finite, say) is a result: its spec and `stopped`.
 
         Raises:
             Failed: a run did. Those that are under way are ended; all go on where they were, given the command again.
@@ -70,10 +65,7 @@ class Lanes:
                 time.sleep(0.2)
                 for process in [p for p in going if p.poll() is not None]:
                     spec, began, _ = going.pop(process)
-                    if may_stop and process.returncode == ALARM:
-                        stopped = {"spec": spec.to_json(), "stopped": True}
-                        (self.work / spec.name / MEASURED).write_text(json.dumps(stopped) + "\n", encoding="utf-8")
-                    elif process.returncode != 0 or result(self.work / spec.name, spec.to_json()) is None:
+                    if process.returncode != 0 or result(self.work / spec.name, spec.to_json()) is None:
                         raise Failed(
                             f"{spec.name}: ended with {process.returncode}; see {self.work / spec.name / LOG}"
                         )

@@ -22,6 +22,7 @@ from reproductions import lanes, measure  # noqa: E402
 from reproductions.arms import BATCH, BY_NAME, FIFTH, Spec  # noqa: E402
 
 from posttrain import exits, rundir, train  # noqa: E402
+from posttrain.errors import Alarm  # noqa: E402
 from posttrain.miniature import behaviours  # noqa: E402
 
 LEAST = 0.8
@@ -37,7 +38,11 @@ def main(folder: Path) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(os.environ.get(lanes.LANE, "0")) % len(cores)]})
     base = Path(behaviours.base(seed=spec.seed, eps=spec.eps, show=False))
-    found: dict[str, Any] = {} if spec.arm == "base" else trained(spec, folder)
+    try:
+        found: dict[str, Any] = {} if spec.arm == "base" else trained(spec, folder)
+    except Alarm as alarm:  # numbers that are not finite, say: what a rate or an arm came to
+        rundir.write_json(folder / lanes.MEASURED, {"spec": spec.to_json(), "stopped": str(alarm)})
+        return
     adapter = None if spec.arm == "base" else folder / "run" / "adapter"
     found |= measure.measured(base, adapter, spec.joint, spec.seed, spec.samples, spec.questions)
     if spec.arm == "base":

@@ -88,10 +88,32 @@ def test_the_best_rate_is_picked_and_of_equals_the_lowest():
 
 
 def test_a_rate_that_an_alarm_stopped_is_none():
-    stopped = {"spec": {"arm": "grpo", "rate": 2e-3}, "stopped": True}
+    stopped = {"spec": {"arm": "grpo", "rate": 2e-3}, "stopped": "a gradient was not finite"}
     assert figures.picked([fake("grpo", 0, 0.2), stopped]) == {"grpo": 1e-3}
     with pytest.raises(ValueError, match="each run of grpo was stopped"):
         figures.picked([stopped])
+
+
+def test_an_alarm_is_what_a_run_came_to_and_a_signal_is_not(tmp_path, monkeypatch):
+    from posttrain.errors import Alarm, Ended
+
+    spec = arms.tuning(arms.QUICK)[0]
+    (tmp_path / lanes.SPEC).write_text(json.dumps(spec.to_json()))
+    monkeypatch.setattr(one.behaviours, "base", lambda **settings: "nowhere")
+
+    def stopping(error):
+        def trained(spec, folder):
+            raise error
+
+        monkeypatch.setattr(one, "trained", trained)
+
+    stopping(Ended("told to end"))
+    with pytest.raises(Ended):
+        one.main(tmp_path)
+    assert lanes.result(tmp_path, spec.to_json()) is None
+    stopping(Alarm("a gradient was not finite"))
+    one.main(tmp_path)
+    assert lanes.result(tmp_path, spec.to_json())["stopped"] == "a gradient was not finite"
 
 
 def record(levels: dict[str, float]):
@@ -157,12 +179,8 @@ def test_what_is_done_is_kept_and_a_failure_is_gone_on_from(tmp_path):
     (tmp_path / "mended").touch()
     assert [r["value"] for r in run(todo, lambda s: 1.0)] == ["aa", "bb", "cc"]
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c", "c"]
-    assert run([Named("d", fails=True)], lambda s: 1.0, may_stop=True)[0]["value"] == "dd"
-    (tmp_path / "mended").unlink()
-    assert run([Named("e", fails=True)], lambda s: 1.0, may_stop=True)[0]["stopped"]
-    assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c", "c", "d", "e"]
     run([Named("a", other=True)], lambda s: 1.0)  # the same name, another specification: done anew
-    assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c", "d", "e"]
+    assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c"]
 
 
 def test_whoever_ends_the_command_ends_its_runs(tmp_path):
