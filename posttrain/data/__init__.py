@@ -68,13 +68,16 @@ def _table(rows: list[dict[str, Any]], where: str) -> Dataset:
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
-    # Arrow would give every call the arguments of all others, as nulls: such columns are kept as JSON.
-    free = [name for name, values in columns.items() if any(map(_calls_tools, values))]
+    # Arrow would give every call the arguments of all others, and every check the keys of all others, as nulls, and refuses a
+    # check that is a text here and a list there: such columns are kept as JSON.
+    free = [name for name, values in columns.items() if any(map(_has_forms, values))]
     try:
         if not free:
             return Dataset.from_dict(columns)
         from datasets import Features, Json, List
 
+        if any(not isinstance(value, list | None) for name in free for value in columns[name]):
+            raise TypeError("a list of JSON would take a text apart")
         known = Dataset.from_dict({name: values for name, values in columns.items() if name not in free}).features
         return Dataset.from_dict(columns, features=Features({n: known.get(n, List(Json())) for n in names}))
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -90,7 +93,10 @@ def _table(rows: list[dict[str, Any]], where: str) -> Dataset:
         raise Mistake(f"{where}: the rows do not make a table: {text}") from error
 
 
-def _calls_tools(value: Any) -> bool:
-    """True for messages with calls of tools, and for definitions of tools."""
+def _has_forms(value: Any) -> bool:
+    """True for what holds mappings of no one form: messages with calls of tools, definitions of tools, and rubrics."""
     entries = value if isinstance(value, list) else []
-    return any(isinstance(one, dict) and ("tool_calls" in one or one.get("type") == "function") for one in entries)
+    return any(
+        isinstance(one, dict) and ("tool_calls" in one or "criterion" in one or one.get("type") == "function")
+        for one in entries
+    )

@@ -74,6 +74,55 @@ def test_mixed_kinds_in_a_column_name_it(tmp_path):
         load_rows(Source(path=str(file), prompt="{q}"), None)
 
 
+RUBRICS = [
+    [
+        {"criterion": "x", "points": 1, "check": {"contains": "a"}},
+        {"criterion": "y", "points": 2.5, "check": {"contains": ["a", "b"], "ignore_case": True}},
+    ],
+    [
+        {
+            "criterion": "y",
+            "points": -2,
+            "check": {"json_schema": {"type": "object", "properties": {"k": {"type": "string"}}}},
+        },
+        {
+            "criterion": "z",
+            "points": 3,
+            "tags": {"verifier": "rule", "function": "math_verify", "parameters": {"answer": "3"}},
+        },
+        {
+            "criterion": "z",
+            "points": 3,
+            "tags": ["level:example"],
+            "check": {"json_schema": {"properties": {"j": {}}}},
+        },
+    ],
+    None,
+]
+
+
+def test_rubrics_whose_checks_differ_in_kind_come_through_as_they_are(tmp_path):
+    """Arrow refuses a text beside a list ("cannot mix"), and would write the keys of every schema into every other."""
+    from rewards.criteria import reading
+
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "q", "n": i, "rubric": r}) + "\n" for i, r in enumerate(RUBRICS)))
+    rows, _ = load_rows(Source(path=str(file)), TOKENIZER, max_prompt_tokens=100)
+    assert rows["rubric"] == RUBRICS
+    assert [row["rubric"] for row in rows.select([2, 1])] == [RUBRICS[2], RUBRICS[1]]
+    assert rows["n"] == [0, 1, 2]
+    assert len(reading.column(rows.select([0, 1]))[1]) == 3
+
+
+def test_a_rubric_that_is_a_text_beside_one_that_is_a_list_is_named(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "q", "rubric": r}) + "\n" for r in (RUBRICS[0], "[]")))
+    with pytest.raises(
+        Mistake, match=r'column "rubric" holds different kinds of values: list \(row 1\), str \(row 2\)'
+    ):
+        load_rows(Source(path=str(file)), None)
+
+
 def test_messages_with_different_keys_survive(tmp_path):
     file = tmp_path / "a.jsonl"
     lines = [
