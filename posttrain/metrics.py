@@ -303,6 +303,13 @@ METRICS: dict[str, Metric] = {
         "mean over rollouts of tokens of the engine's prompt − of the row's own",
         "tokens",
     ),
+    "scaffold/leak": Metric(
+        "Share of answers that speak of the scaffold",
+        "rollouts with a word such as rubric or criterion, or with eight words in a row of the criteria they were shown (neither "
+        "counts where the row's prompt has it) ÷ rollouts; a look at words, so compare with its value before",
+        "share",
+        "down",
+    ),
     "scaffold/advantage/<i>": Metric(
         "Advantage of the i-th sample of a group",
         "mean over groups of A of sample i = 1..G, before scaffold_negative; the first samples see the most",

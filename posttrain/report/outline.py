@@ -103,6 +103,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (
         (
             ("scaffold", "How much the scaffold shows", ("scaffold/shown", "scaffold/ratio")),
             ("scaffold_tokens", "", ("scaffold/tokens",)),
+            ("scaffold_leak", "", ("scaffold/leak",)),
             ("scaffold_advantage", "Advantage by place in the group", ("scaffold/advantage/<i>",)),
             (
                 "scaffold_gap",

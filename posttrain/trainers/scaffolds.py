@@ -47,26 +47,30 @@ def drop_negative(advantages: Tensor, rollouts: Sequence[Rollout]) -> None:
 
 
 def sums(rollouts: Sequence[Rollout], advantages: Tensor, group: int) -> Tensor:
-    """What `metrics` is made of, to be added over processes: shape (G + 1, 4), float64.
+    """What `metrics` is made of, to be added over processes: shape (G + 1, 6), float64.
 
     Row i < G holds, of the samples i + 1 of their groups: count, sum of advantages; the last row, of all rollouts: count, how
-    many were scaffolded, sum of their ratios, sum of their scaffold's tokens.
+    many were scaffolded, sum of their ratios, sum of their scaffold's tokens, how many were looked at for leaks, how many leak.
     """
-    total = torch.zeros(group + 1, 4, dtype=torch.float64)
+    total = torch.zeros(group + 1, 6, dtype=torch.float64)
     for rollout, advantage in zip(rollouts, advantages.tolist(), strict=True):
         info = rollout.info
         total[rollout.sample % group, :2] += torch.tensor([1.0, advantage], dtype=torch.float64)
         seen = float(bool(info.get("scaffold_shown")))
         ratio, tokens = float(info.get("scaffold_ratio", 0.0)), float(info.get("scaffold_tokens", 0))
-        total[group] += torch.tensor([1.0, seen, ratio, tokens], dtype=torch.float64)
+        leak = info.get("scaffold_leak")
+        row = [1.0, seen, ratio, tokens, float(leak is not None), float(bool(leak))]
+        total[group] += torch.tensor(row, dtype=torch.float64)
     return total
 
 
 def metrics(total: Tensor) -> dict[str, float]:
     """`scaffold/*` of a batch from the `sums` of all processes."""
-    *by_sample, (count, seen, ratio, tokens) = total.tolist()
+    *by_sample, (count, seen, ratio, tokens, looked_at, leaked) = total.tolist()
     found = {"scaffold/shown": seen / count, "scaffold/ratio": ratio / count, "scaffold/tokens": tokens / count}
-    for i, (n, advantage, _, _) in enumerate(by_sample, 1):
+    if looked_at:
+        found["scaffold/leak"] = leaked / looked_at
+    for i, (n, advantage, *_) in enumerate(by_sample, 1):
         if n:
             found[f"scaffold/advantage/{i}"] = advantage / n
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rollouts.records import Ask, Prompt, Rollout, Row, Session
+from rollouts.records import Ask, Completion, Prompt, Rollout, Row, Session
 from rollouts.seeds import derive
-from rollouts.strategies import hints, schedules
+from rollouts.strategies import hints, leak, schedules
 from rollouts.strategies.schedules import Inter, Intra
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,9 @@ class Scaffold:
 
     def run(self, asks: Sequence[Ask], session: Session) -> list[Rollout]:
         """One rollout for each ask, in order. `info`: `scaffold_ratio`, `scaffold_shown` (indices into the column),
-        `scaffold_tokens`, and `scaffold_dropped` where `max_tokens` left something out.
+        `scaffold_tokens`, `scaffold_leak` (whether the answer speaks of criteria or quotes what it was shown of them, by `leak.leaks`;
+        for criteria alone, since who was shown steps is to go on from them), and `scaffold_dropped` where `max_tokens` left
+        something out.
 
         Raises:
             ValueError: a row lacks the column, or holds something else there.
@@ -145,7 +147,7 @@ class Scaffold:
                 logprobs=made.logprobs,
                 mask=[1] * len(made.ids),
                 finish=made.finish,
-                info=_info(one) if session.progress is not None else {},
+                info=self._info(ask, one, made, session) if session.progress is not None else {},
                 seen_ids=one.ids if one.shown and not self.in_loss else None,
             )
             for ask, one, made in zip(asks, seen, completions, strict=True)
@@ -247,6 +249,20 @@ class Scaffold:
             )
         return self.steps
 
+    def _info(self, ask: Ask, one: Seen, made: Completion, session: Session) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "scaffold_ratio": one.ratio,
+            "scaffold_shown": one.shown,
+            "scaffold_tokens": one.tokens,
+        }
+        if one.dropped:
+            info["scaffold_dropped"] = one.dropped
+        if self.show == "criteria":
+            scaffold = self.text(ask.row, one.shown) if one.shown else ""
+            answer = session.tokenizer.decode(made.ids, skip_special_tokens=True)
+            info["scaffold_leak"] = leak.leaks(answer, scaffold, leak.text_of(ask.row.prompt))
+        return info
+
     def _answer(self, row: Row) -> str | None:
         if self.answer_column is None:
             return None
@@ -255,11 +271,6 @@ class Scaffold:
                 f"row {row.row_id}: column {self.answer_column} is empty; scaffold takes the answer from it"
             )
         return str(row.columns[self.answer_column])
-
-
-def _info(one: Seen) -> dict[str, Any]:
-    info = {"scaffold_ratio": one.ratio, "scaffold_shown": one.shown, "scaffold_tokens": one.tokens}
-    return {**info, "scaffold_dropped": one.dropped} if one.dropped else info
 
 
 def _among(name: str, value: Any, allowed: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -35,9 +36,9 @@ class Words:
         turns = prompt if prompt[0]["role"] == "system" else [{"role": "system", "content": "default"}, *prompt]
         return self(" ".join(f"<{t['role']}> {t['content']}" for t in turns) + " <assistant>")
 
-    def decode(self, ids):
-        words = list(self.vocabulary)
-        return " ".join(words[i] for i in ids)
+    def decode(self, ids, **_):
+        words = dict(enumerate(self.vocabulary))
+        return " ".join(words.get(i, "?") for i in ids)
 
 
 class Noting:
@@ -311,3 +312,47 @@ def test_an_engine_is_asked_once_for_a_whole_batch():
     s = SimpleNamespace(**{**vars(session()), "engine": engine, "encode": session().encode, "seed": session().seed})
     Scaffold().run(asks("a", "b"), s)
     assert calls == [16]
+
+
+class Repeating(Noting):
+    """Answers with what it was shown first, or with what it is told to."""
+
+    def __init__(self, said=None):
+        super().__init__()
+        self.said = said
+
+    def generate(self, prompt_ids, sampling, seeds):
+        given = prompt_ids if self.said is None else [WORDS(self.said)["input_ids"]] * len(prompt_ids)
+        return [Completion(list(ids), [-1.0] * len(ids), "stop", 0) for ids in given]
+
+
+@pytest.mark.parametrize(
+    ("said", "leaks"),
+    [
+        (None, [True] * 7 + [False]),  # the whole prompt: who was shown nothing has nothing to give away
+        ("take it twice a day with water", [False] * 8),
+        ("as the rubric asks , take it", [True] * 8),
+    ],
+)
+def test_answers_that_give_the_scaffold_away_are_told(said, leaks):
+    s = replace(session(), engine=Repeating(said))
+    long = [
+        {"criterion": f"it says plainly how often a day it is to be taken, point {i}", "points": 1} for i in range(11)
+    ]
+    made = Scaffold().run(asks("a", rubric=long), s)
+    assert [r.info["scaffold_leak"] for r in made] == leaks
+
+
+def test_whoever_is_shown_steps_is_not_asked_whether_it_repeats_them():
+    s = session()
+    made = Scaffold("steps", show="steps").run(asks("a", steps=["first", "then"]), s)
+    assert all("scaffold_leak" not in r.info for r in made)
+
+
+def test_criteria_may_be_json_text():
+    s, text = session(), session()
+    made = Scaffold().run(asks("a"), s)
+    assert Scaffold().run(asks("a", rubric=json.dumps(RUBRIC)), text) == made
+    assert s.engine.asked == text.engine.asked
+    with pytest.raises(ValueError, match="row a: column rubric should be a list of criteria, not str"):
+        Scaffold().run(asks("a", rubric="no list"), session())
