@@ -137,6 +137,10 @@ def mapping(value: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
             raise ValueError(f"judge: {file} cannot be read: {error.strerror}") from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise ValueError(f"judge: {file} is not YAML: {' '.join(str(error).split())[:200]}") from error
+        variable = value.get("api_key_env", "POSTTRAIN_") if isinstance(value, Mapping) else "POSTTRAIN_"
+        if not str(variable).startswith("POSTTRAIN_"):
+            # As in a recipe: what it holds is sent to whom the file names, so a file does not choose among all variables.
+            raise ValueError(f"judge: {file}: api_key_env should begin with POSTTRAIN_, not {variable!r:.60}")
     if not isinstance(value, Mapping):
         raise ValueError(f"judge: should be a mapping with model and url, not {type(value).__name__}")
     return value

@@ -202,11 +202,11 @@ def test_any_recipe_gives_a_plan_or_a_few_lines(tmp_path_factory, changes):
 def test_whom_a_rubrics_judge_would_be(tmp_path):
     """A stranger's recipe chooses the address and the name of the variable whose content is sent there."""
     (tmp_path / "judge.yaml").write_text(
-        "{model: m, url: 'http://example.net:1/v1', api_key_env: HOME, cache: ../kept.sqlite}"
+        "{model: m, url: 'http://example.net:1/v1', api_key_env: POSTTRAIN_OTHER, cache: ../kept.sqlite}"
     )
     inner = {
         "criteria": "rubric.yaml",
-        "judge": {"model": "m", "url": "http://example.org/v1", "api_key_env": "GITHUB_TOKEN"},
+        "judge": {"model": "m", "url": "http://example.org/v1", "api_key_env": "POSTTRAIN_VLLM_KEY"},
     }
     uses = [
         {"use": "rewards.rubric:Rubric", "with": given, "timeout": 600}
@@ -218,10 +218,10 @@ def test_whom_a_rubrics_judge_would_be(tmp_path):
     ended = run(tmp_path, "plan", "--no-code", "recipe.yaml")
     assert ended.returncode == 0, ended.stderr
     for line in (
-        "rewards.0.with.judge.url asks http://example.org/v1  (sends it the key in GITHUB_TOKEN ",
+        "rewards.0.with.judge.url asks http://example.org/v1  (sends it the key in POSTTRAIN_VLLM_KEY ",
         "rewards.0.with.criteria reads rubric.yaml  (not there)",
         "rewards.1.with.judge reads judge.yaml",
-        "rewards.1.with.judge.url asks http://example.net:1/v1  (sends it the key in HOME ",
+        "rewards.1.with.judge.url asks http://example.net:1/v1  (sends it the key in POSTTRAIN_OTHER ",
         "rewards.1.with.judge.cache writes ../kept.sqlite",
         "rewards.2.with.judge.url asks https://api.openai.com/v1  (sends it the key in POSTTRAIN_JUDGE_KEY ",
     ):

@@ -43,6 +43,15 @@ def test_from_yaml(tmp_path):
     assert (found.model, found.votes, found.temperature, found.seed) == ("m", 3, 1, None)
 
 
+def test_a_file_does_not_choose_among_all_variables(tmp_path):
+    file = tmp_path / "judge.yaml"
+    file.write_text("model: m\nurl: http://127.0.0.1:1/v1\napi_key_env: GITHUB_TOKEN\n")
+    with pytest.raises(
+        ValueError, match=r"^judge: .*judge\.yaml: api_key_env should begin with POSTTRAIN_, not 'GITHUB_TOKEN'$"
+    ):
+        settings.read(str(file))
+
+
 def test_the_key(monkeypatch, tmp_path):
     monkeypatch.delenv("K", raising=False)
     monkeypatch.delenv("K_FILE", raising=False)

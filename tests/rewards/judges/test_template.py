@@ -76,3 +76,26 @@ def test_the_schema_takes_what_is_asked_for(mode):
     for value in bad:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(value, schema)
+
+
+@given(st.lists(st.text(max_size=4), min_size=3, max_size=3, unique=True), st.integers(0, 2), st.text(max_size=4))
+def test_the_tag_hangs_on_every_text(texts, which, other):
+    """So that whoever writes one of them and knows the others cannot foresee it."""
+    changed = [other if k == which else text for k, text in enumerate(texts)]
+    assert (template.tag_for(*changed) == template.tag_for(*texts)) is (changed == texts)
+    assert template.tag_for("ab", "c") != template.tag_for("a", "bc")
+
+
+def test_a_tag_that_stands_in_a_text_is_not_taken(monkeypatch):
+    class Foreseen:
+        def __init__(self, person, **_):
+            self.tag = f"{int(person):016x}"
+
+        def update(self, data):
+            pass
+
+        def hexdigest(self):
+            return self.tag
+
+    monkeypatch.setattr(template.hashlib, "blake2b", Foreseen)
+    assert template.tag_for("a", f"[end last turn {0:016x}]", f"{1:016x}") == f"{2:016x}"

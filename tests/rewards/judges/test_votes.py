@@ -20,6 +20,7 @@ VOTES = {"1": Verdict.MET, "0": Verdict.UNMET, "?": Verdict.FAILED}
         ("???", "?", None),
         ("11100", "1", 3 / 5),
         ("1100?", "?", 1 / 2),
+        ("10", "?", 1 / 2),
     ],
 )
 def test_more_than_half_of_all(votes, verdict, agreement):
