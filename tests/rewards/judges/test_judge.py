@@ -196,6 +196,56 @@ def test_it_comes_back_after_it_was_lost(serve):
     assert asyncio.run(run()) == ([FAILED] * 4, RIGHT)
 
 
+TALK = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi."}]
+ANOTHER_VERDICT = [
+    {"model": "n"},
+    {"mode": "response"},
+    {"temperature": 0.5},
+    {"top_p": 0.9},
+    {"max_tokens": 99},
+    {"structured": "none"},
+    {"extra": {"presence_penalty": 1.5}},
+    {"seed": 1},
+    {"seed": None},
+    {"show_points": True},
+    {"keep_system": False},
+]
+THE_SAME = [
+    {"concurrency": 1},
+    {"timeout": 9.0},
+    {"retries": 0},
+    {"patience": 9.0},
+    {"attempts": 1},
+    {"api_key_env": "K"},
+]
+
+
+def test_a_kept_verdict_is_of_all_that_it_depends_on(serve, tmp_path, monkeypatch):
+    server, cache = serve(), str(tmp_path / "v.sqlite")
+    question = Question(TALK, "alpha", "says alpha", 3.0)
+
+    def calls(question=question, url=server, **settings):
+        counts = Counts()
+        assert verdicts(rule(url, [question], counts, cache=cache, **settings)) == [MET]
+        return counts.calls
+
+    assert (calls(), calls()) == (1, 0)
+    for settings in ANOTHER_VERDICT:
+        assert (calls(**settings), calls(**settings)) == (1, 0), settings
+    assert calls(votes=3, temperature=0.5) == 2  # the first of them is known
+    assert (calls(votes=3, temperature=0.5, seed=None), calls(votes=3, temperature=0.5, seed=None)) == (3, 0)
+    for settings in THE_SAME:
+        assert calls(**settings) == 0, settings
+    assert calls(url=serve()) == 0
+    for changed in (("Ho.", "alpha"), (TALK[:1], "alpha"), (TALK, "alpha "), (TALK, "\ud800alpha")):
+        assert calls(Question(*changed, "says alpha", 3.0)) == 1, changed
+    assert calls(Question(TALK, "alpha", "Says or says alpha", 3.0)) == 1
+    assert calls(Question(TALK, "alpha", "says alpha", 5.0)) == 0  # not shown
+    assert calls(Question(TALK, "alpha", "says alpha", 5.0), show_points=True) == 1
+    monkeypatch.setattr("rewards.judges.template._ONE", "Answer in JSON.")
+    assert calls() == 1
+
+
 def test_in_one_request_a_verdict_is_also_about_what_stands_beside_it(serve, tmp_path):
     """What a judge says of a criterion may depend on the others that it is shown: kept verdicts are of one list."""
     server, cache = serve(), str(tmp_path / "v.sqlite")
