@@ -1,0 +1,111 @@
+"""Training on rubrics that are judged in part by a real vLLM server, which is killed in the second step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.vllm, pytest.mark.processes, pytest.mark.slow]
+SERVERS = str(Path(__file__).resolve().parents[1] / "rewards" / "judges")
+
+STRATEGY = '''
+import os
+import signal
+
+from rollouts.strategies.single import SingleTurn
+
+
+class Kills(SingleTurn):
+    """In the second step, before anything is sampled, the judge dies."""
+
+    def run(self, asks, session):
+        if session.engine.version == 1:
+            os.killpg(int(os.environ["JUDGE_PID"]), signal.SIGKILL)
+        return super().run(asks, session)
+'''
+RUBRIC = [
+    {"criterion": "Explains how the sum is found.", "points": 3},
+    {"criterion": "Has a box.", "points": 5, "check": {"contains": "boxed"}},
+    {"criterion": "Is long.", "points": -2, "check": {"length": {"unit": "chars", "min": 60}}},
+]
+
+
+@pytest.fixture(scope="module")
+def _vllm(tmp_path_factory):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    sys.path.insert(0, SERVERS)
+    import vllm_server
+
+    folder = tmp_path_factory.mktemp("judge")
+    vllm_server.build(folder / "model")
+    server = vllm_server.VLLM(folder / "model", folder / "log")
+    yield server
+    server.kill()
+    sys.path.remove(SERVERS)
+
+
+@pytest.fixture
+def train(_vllm, launch, recipes, tmp_path):
+    """`train(...)`: three steps of 16 rollouts with settings of the rubric."""
+    import vllm_server
+
+    if not _vllm.running:
+        _vllm.start().wait()
+
+    def do(**settings):
+        recipe = yaml.safe_load((recipes / "arithmetic_grpo.yaml").read_text())
+        judge = {"model": "judge", "url": _vllm.url, "max_tokens": 100, "retries": 1, "cache": "verdicts.sqlite"}
+        rubric = {"criteria": RUBRIC, "judge": judge, **settings}
+        recipe["rewards"] = [{"use": "rewards.rubric:Rubric", "timeout": 300, "with": rubric}]
+        recipe["rollouts"]["strategy"] = "mine.py:Kills"
+        recipe["rollouts"]["sampling"]["max_tokens"] = 48
+        recipe["trainer"]["args"] |= {"per_device_train_batch_size": 16, "max_steps": 3}
+        recipe |= {"evaluation": [], "preflight": "off"}
+        (tmp_path / "mine.py").write_text(STRATEGY)
+        (tmp_path / "judged.yaml").write_text(yaml.safe_dump(recipe))
+        environment = {"JUDGE_PID": str(_vllm.process.pid), "POSTTRAIN_JUDGE_KEY": vllm_server.KEY}
+        ended = launch("judged.yaml", env=environment, timeout=400)
+        _vllm.process.wait()
+        return ended
+
+    return do
+
+
+def test_rows_without_a_verdict_are_masked(train):
+    ended = train(at_most=1.0)
+    assert ended.code == 0, ended.err[-3000:]
+    assert ended.json("status.json")["steps"] == 3
+    rows = ended.rollouts()
+    assert len(rows) == 48
+    for row in rows:
+        told = row["extras"]["rubric"]
+        judged, *by_code = told["criteria"]
+        assert [one["by"] for one in told["criteria"]] == ["judge", "code", "code"]
+        assert {one["verdict"] for one in by_code} <= {"met", "unmet"}
+        points = sum(one["points"] for one in told["criteria"] if one["verdict"] == "met")
+        if row["step"] == 0:
+            assert judged["verdict"] in ("met", "unmet")
+            assert told["score"] == pytest.approx(points / 8)
+        else:
+            assert judged["verdict"] == "failed"
+            assert "cannot be reached" in judged["why"]
+            assert told["score"] is None
+    failed = ended.metrics("rubric/failed")
+    # Equal answers to one prompt are one question; of a request that nobody takes one more is tried.
+    assert all(0 < calls <= 16 * tries for calls, tries in zip(ended.metrics("judge/calls"), (1, 2, 2), strict=True))
+    assert ended.metrics("judge/tokens")[1:] == [0, 0]
+    assert failed == pytest.approx([0, 1 / 3, 1 / 3])
+    assert all(loss == 0 for loss in ended.metrics("loss")[1:])
+
+
+def test_too_many_of_them_stop_the_run(train):
+    ended = train(at_most=0.01)
+    assert ended.code == 3, ended.err[-3000:]
+    assert "16 of the last 96 verdicts failed, at_most 0.01 allows 10 of 1000" in ended.err
+    assert "cannot be reached" in ended.err
+    assert "Traceback" not in ended.err
+    assert ended.json("status.json")["steps"] == 1
+    assert "only-for-tests" not in ended.err + ended.out
