@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import itertools
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ class Judge:
         self.counts = Counts()
         """Of all calls so far."""
         self._cache = Cache(self.settings.cache) if self.settings.cache is not None else None
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
+        self._clients: dict[asyncio.AbstractEventLoop, Client] = {}
         self._version = template.version()
         Client(self.settings)  # a missing key shows now
 
@@ -169,6 +168,8 @@ class Judge:
             return
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
+            # Those of loops that have ended are of no more use, and hold their loops and connections.
+            self._clients = {one: client for one, client in self._clients.items() if one.is_running()}
             self._clients[loop] = Client(self.settings)
         client = self._clients[loop]
         tasks = [asyncio.ensure_future(self._settle(client, group, spent)) for group in groups.values()]

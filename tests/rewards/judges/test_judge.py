@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import gc
 import json
 import time
+import weakref
 
 import pytest
 
@@ -299,3 +301,17 @@ def test_a_call_that_is_cancelled_leaves_nothing_behind(serve, tmp_path):
     after, counts = serve(), Counts()
     assert verdicts(rule(after, QUESTIONS, counts, cache=cache)) == RIGHT
     assert (counts.cached, counts.calls) == (2, 2)
+
+
+def test_event_loops_that_ended_are_not_held(serve):
+    server, loops = serve(), []
+    judge = Judge({"model": "m", "url": server.url})
+
+    async def once(k):
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        return verdicts(await judge.rule(asked(f"alpha {k}", "says alpha")))
+
+    for k in range(4):
+        assert asyncio.run(once(k)) == [MET]
+    gc.collect()
+    assert sum(loop() is not None for loop in loops) <= 1
