@@ -315,3 +315,13 @@ def test_event_loops_that_ended_are_not_held(serve):
         assert asyncio.run(once(k)) == [MET]
     gc.collect()
     assert sum(loop() is not None for loop in loops) <= 1
+
+
+def test_what_the_endpoint_counts_stands_in_for_the_guess(serve, monkeypatch):
+    """Guessed at some 1500 tokens each, three of these would fill the minute; they take 100 each."""
+    from rewards.judges import limits
+
+    counted, correct = [], limits.Window.correct
+    monkeypatch.setattr(limits.Window, "correct", lambda self, e, n: (correct(self, e, n), counted.append(self._sum)))
+    rule(serve(), QUESTIONS, tokens_per_minute=1e6, concurrency=1)
+    assert counted == [100, 200, 300, 400]

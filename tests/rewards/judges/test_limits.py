@@ -78,3 +78,9 @@ def test_requests_wait_for_their_minute(monkeypatch):
 
     asyncio.run(run())
     assert slept == [pytest.approx(60), pytest.approx(60)]
+
+
+def test_each_of_several_processes_keeps_to_its_share(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    kept = Limits(8, 12.0, 1000.0)
+    assert (kept._requests.limit, kept._tokens.limit) == (3.0, 250.0)
