@@ -19,7 +19,7 @@ from posttrain.recipe.faults import did_you_mean, not_among
 from posttrain.recipe.hints import is_list, is_number, mismatch
 from posttrain.recipe.homes import HOMES, config_class
 from posttrain.recipe.reading import MOST_MISTAKES, Loaded
-from posttrain.recipe.rules import name_of, truncated_with_correction
+from posttrain.recipe.rules import OTHER_NUMERICS, name_of, shows_more_by_name, truncated_with_correction
 from posttrain.recipe.schema import Evaluation, Recipe, Source, Use
 from posttrain.recipe.text import Path, dotted, show
 from rollouts.engines import ENGINES
@@ -63,6 +63,7 @@ def check(
         *_adapter(recipe),
         *_served(recipe),
         *_plugged_in(recipe, code),
+        *_sampling_by_code(recipe, code),
         *_benchmarks(recipe, benchmarks, code),
         *_banks(recipe, bank),
     ]
@@ -246,7 +247,6 @@ def _plugged_in(recipe: Recipe, code: bool) -> Found:
             yield from _fault(("data", name), source.use, source.with_, _function)
     if ":" in recipe.model.name and not os.path.isdir(recipe.model.name):
         yield from _fault(("model",), recipe.model.name, recipe.model.with_, _function, key="name")
-    yield from _custom_engine(recipe)
 
 
 Fit = Callable[[Any, Mapping[str, Any]], Iterator[tuple[Path, str]]]
@@ -340,21 +340,30 @@ def _swallowed(target: Any, given: Mapping[str, Any]) -> Found:
                 )
 
 
-def _custom_engine(recipe: Recipe) -> Found:
-    """Truncated sampling on an engine of the user's, which only its class can say is not the trainer's own module."""
-    name = name_of(recipe.rollouts.engine)
-    if (
-        ":" not in name
-        or recipe.rollouts.correction.mode != "auto"
-        or recipe.trainer.algorithm in ("rloo", "sft", "dpo")
-    ):
+def _sampling_by_code(recipe: Recipe, code: bool) -> Found:
+    """Truncated sampling under `auto`, where a class named by import path alone can say whether there is a correction: an engine's,
+    that it is not the trainer's own module, or a strategy's, that it shows the sampler more than the loss."""
+    rollouts = recipe.rollouts
+    names = name_of(rollouts.engine), name_of(rollouts.strategy)
+    if not any(":" in name for name in names) or not all(":" not in n or code or is_ours(n) for n in names):
         return
+    if rollouts.correction.mode != "auto" or recipe.trainer.algorithm in ("rloo", "sft", "dpo"):
+        return
+    engine, way = names
     try:
-        engine = load_object(name)
-    except Mistake:
+        apart = (
+            engine in OTHER_NUMERICS if ":" not in engine else not getattr(load_object(engine), "same_numerics", True)
+        )
+        more = shows_more_by_name(recipe) if ":" not in way else _shows_more(rollouts.strategy)
+    except Exception:  # said elsewhere, by what is wrong with it
         return
-    if getattr(engine, "same_numerics", True) is False:
+    if apart and not more:
         yield from truncated_with_correction(recipe)
+
+
+def _shows_more(strategy: str | Use) -> bool:
+    given = {} if isinstance(strategy, str) else strategy.with_
+    return bool(getattr(load_object(name_of(strategy))(**given), "shows_more", False))
 
 
 def _banks(recipe: Recipe, fits: Callable[[Evaluation], None] | None) -> Found:

@@ -152,16 +152,18 @@ def _correction(recipe: Recipe) -> Found:
         return
     on = correction.mode != "off"
     if correction.mode == "auto":
-        on = engine in OTHER_NUMERICS and not _scaffolded(recipe)
+        # A strategy by import path has to be asked itself: `check` does.
+        by_name = ":" not in name_of(recipe.rollouts.strategy)
+        on = engine in OTHER_NUMERICS and by_name and not shows_more_by_name(recipe)
     if on:
         yield from truncated_with_correction(recipe)
 
 
-def _scaffolded(recipe: Recipe) -> bool:
-    """Samples are drawn under prompts that the loss does not have, so that `auto` corrects nothing."""
+def shows_more_by_name(recipe: Recipe) -> bool:
+    """For strategies with a short name: samples are drawn under prompts that the loss does not have, so that `auto` corrects nothing."""
     strategy = recipe.rollouts.strategy
     given = {} if isinstance(strategy, str) else strategy.with_
-    return name_of(strategy) in ("scaffold", STRATEGIES["scaffold"]) and not given.get("in_loss", False)
+    return name_of(strategy) == "scaffold" and not given.get("in_loss", False)
 
 
 def truncated_with_correction(recipe: Recipe) -> Found:

@@ -159,6 +159,11 @@ class TestAdapter:
 
 
 CODE = """
+from rollouts.strategies.scaffold import Scaffold
+class Mine(Scaffold): ...
+class Frank:
+    shows_more = True
+    def run(self, asks, session): ...
 class Engine:
     same_numerics = False
     def __init__(self, spec, *, urls, retries=3): ...
@@ -185,6 +190,52 @@ from trl import GRPOConfig
 class Trainer:
     Config = GRPOConfig
 """
+
+
+SCAFFOLDS = ("scaffold", "rollouts.strategies.scaffold:Scaffold", "posttrain.miniature.hints:Hints", "mine.py:Mine")
+
+
+CUSTOM = {"use": "mine.py:Engine", "with": {"urls": []}}
+LINE = r"rollouts\.sampling\.top_p: 0\.8 with importance-sampling correction"
+
+
+class TestTruncatedSampling:
+    """Without a correction it is fine, and a strategy that shows the sampler more than the loss has none under `auto`: whatever the
+    strategy is called, and whatever the engine."""
+
+    @pytest.fixture
+    def wrong(self, valid, write):
+        write(CODE, "mine.py")
+
+        def of(strategy, engine="vllm", mode="auto", code=True):
+            valid["rollouts"] = {"engine": engine, "strategy": strategy, "correction": {"mode": mode},
+                                 "sampling": {"max_tokens": 16, "top_p": 0.8}}  # fmt: skip
+            try:
+                check(load(valid), code=code)
+            except Mistake as e:
+                return str(e)
+            return None
+
+        return of
+
+    @pytest.mark.parametrize("engine", ["vllm", CUSTOM], ids=["vllm", "custom"])
+    @pytest.mark.parametrize("name", SCAFFOLDS)
+    def test_with_a_scaffold(self, wrong, name, engine):
+        assert wrong(name, engine) is None
+        assert wrong({"use": name, "with": {"alpha": 20.0}}, engine) is None
+        assert re.search(LINE, wrong({"use": name, "with": {"in_loss": True}}, engine))
+        assert re.search(LINE, wrong(name, engine, mode="token_truncate"))
+
+    @pytest.mark.parametrize("engine", ["vllm", CUSTOM], ids=["vllm", "custom"])
+    def test_with_others(self, wrong, engine):
+        assert wrong("mine.py:Frank", engine) is None
+        for name in ("single", "mine.py:Strategy", "rollouts.strategies.single:SingleTurn"):
+            assert re.search(LINE, wrong(name, engine))
+            assert wrong(name, "transformers") is None
+
+    def test_code_that_is_not_ours_is_not_asked_by_who_only_looks(self, wrong):
+        assert wrong("mine.py:Strategy", code=False) is None
+        assert re.search(LINE, wrong("rollouts.strategies.single:SingleTurn", code=False))
 
 
 class TestPlugIns:
