@@ -64,6 +64,7 @@ def check(
         *_served(recipe),
         *_plugged_in(recipe, code),
         *_sampling_by_code(recipe, code),
+        *_off_policy(recipe, code),
         *_benchmarks(recipe, benchmarks, code),
         *_banks(recipe, bank),
     ]
@@ -359,6 +360,23 @@ def _sampling_by_code(recipe: Recipe, code: bool) -> Found:
         return
     if apart and not more:
         yield from truncated_with_correction(recipe)
+
+
+def _off_policy(recipe: Recipe, code: bool) -> Found:
+    """TRL tells off-policy rows by the sampler's log-probs, which are those of another prompt under a scaffold."""
+    key, way = "off_policy_mask_threshold", name_of(recipe.rollouts.strategy)
+    if recipe.trainer.args.get(key) is None or (":" in way and not code and not is_ours(way)):
+        return
+    try:
+        more = shows_more_by_name(recipe) if ":" not in way else _shows_more(recipe.rollouts.strategy)
+    except Exception:  # said elsewhere
+        return
+    if more:
+        yield (
+            ("trainer", "args", key),
+            "would leave out the scaffolded rows whose advantage is negative (their prompt in the loss is not the sampler's); leave it "
+            "out, or use scaffold_negative: drop of the strategy, which means it",
+        )
 
 
 def _shows_more(strategy: str | Use) -> bool:

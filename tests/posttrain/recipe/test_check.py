@@ -238,6 +238,22 @@ class TestTruncatedSampling:
         assert re.search(LINE, wrong("rollouts.strategies.single:SingleTurn", code=False))
 
 
+@pytest.mark.parametrize("name", [*SCAFFOLDS, "single"])
+def test_a_mask_of_off_policy_rows_does_not_go_with_a_scaffold(valid, write, name):
+    """It would drop what was scaffolded: TRL compares with the log-probs that the sampler had under another prompt."""
+    write(CODE, "mine.py")
+    valid["trainer"]["args"]["off_policy_mask_threshold"] = 0.5
+    for in_loss in (False, True):
+        valid["rollouts"] = {"strategy": {"use": name, "with": {"in_loss": in_loss} if name != "single" else {}}}
+        if name == "single" or in_loss:
+            check(load(valid))
+        else:
+            with pytest.raises(
+                Mistake, match=r"trainer\.args\.off_policy_mask_threshold: would leave out the scaffolded rows"
+            ):
+                check(load(valid))
+
+
 class TestPlugIns:
     @pytest.fixture
     def base(self, valid, write):

@@ -229,6 +229,7 @@ def test_what_a_run_records_and_measures(parts):
         now = [r for r in records if r["step"] == m["step"] - 1]
         assert m["scaffold/shown"] == pytest.approx(0.75)
         assert m["scaffold/ratio"] == pytest.approx(0.5)
+        assert m["scaffold/leak"] == sum(r["info"]["scaffold_leak"] for r in now) / 8
         assert m["scaffold/tokens"] == pytest.approx(sum(r["info"]["scaffold_tokens"] for r in now) / 8)
         for i in range(4):
             mean = sum(r["advantage"] for r in now if r["sample"] == i) / 2
@@ -393,6 +394,30 @@ def test_rloo_works_with_a_scaffold_but_not_with_one_in_the_loss(parts):
     assert train_lines(built)[0]["scaffold/shown"] == pytest.approx(0.75)
     with pytest.raises(Mistake, match="rloo needs one that asks the row's own prompt"):
         run(scaffolded(parts(algorithm="rloo"), in_loss=True), RLOO)
+
+
+def test_whatever_was_shown_all_of_the_rubric_scores(parts):
+    """Else the samples of a group could not be compared."""
+    from functools import partial
+
+    from rewards.rubric import Rubric
+
+    scored = [
+        {"criterion": c, "points": p, "check": {"contains": c}}
+        for c, p in (("a", 3), ("e", 5), ("o", -4), ("%", 2), ("7", 1))
+    ]
+    make = partial(Rubric)
+    make.__name__ = "rubric"
+    built = parts(rewards=[make], args={"max_steps": 2})
+    built.strategy = Terse(**ALWAYS)
+    built.train = built.train.add_column("rubric", [scored] * len(built.train))
+    run(built)
+    records = lines(built)
+    assert {len(r["info"]["scaffold_shown"]) for r in records} == {5, 3, 2, 0}
+    for r in records:
+        met = [item["criterion"] in r["completion"] for item in scored]
+        assert [c["verdict"] == "met" for c in r["extras"]["rubric"]["criteria"]] == met
+        assert r["reward"] == pytest.approx(sum(m * item["points"] for m, item in zip(met, scored, strict=True)) / 11)
 
 
 def test_held_out_rows_are_never_scaffolded(parts):
