@@ -87,6 +87,9 @@ class Client:
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if local else None,
         )
+        if settings.url is not None:
+            # What the environment says of an account at OpenAI is no business of another endpoint.
+            self._client.organization = self._client.project = None
         self._limits = Limits(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
         self._lost_since: float | None = None
         self._last = ""

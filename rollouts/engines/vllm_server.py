@@ -276,13 +276,16 @@ class VLLMServerEngine:
         local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
         # A proxy from the environment has no business between two ports of one machine.
         http = openai.DefaultAsyncHttpxClient(trust_env=False) if local else None
-        return openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             base_url=f"{url}/v1",
             api_key=self._key or "none",
             max_retries=0,
             timeout=openai.Timeout(self._timeout, connect=CONNECT),
             http_client=http,
         )
+        # What the environment says of an account at OpenAI is no business of these servers.
+        client.organization = client.project = None
+        return client
 
     async def _ask(self, server: Server, question: Any) -> Any:
         """Await a request of the client; its exceptions in the pool's terms."""

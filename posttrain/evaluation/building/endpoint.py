@@ -225,13 +225,17 @@ class Endpoint:
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
         # A proxy from the environment has no business between two ports of one machine.
         http = openai.DefaultAsyncHttpxClient(trust_env=False) if local else None
-        return openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             base_url=self.url,
             api_key=self._key or "none",
             max_retries=0,  # counted here
             timeout=openai.Timeout(self.timeout, connect=min(CONNECT, self.timeout)),
             http_client=http,
         )
+        if urlsplit(self.url).hostname != "api.openai.com":
+            # What the environment says of an account at OpenAI is no business of another endpoint.
+            client.organization = client.project = None
+        return client
 
     def _short(self, text: Any) -> str:
         """What an endpoint said: one line, without the key."""

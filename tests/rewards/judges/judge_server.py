@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self, script=lambda n, body: None, port=0):
         self.script = script
-        self.bodies, self.keys = [], []
+        self.bodies, self.keys, self.headers = [], [], []
         self.at_once = self.most = 0
         self.lock = threading.Lock()
         self.sockets = set()
@@ -62,6 +62,7 @@ class Server:
                     n = len(outer.bodies)
                     outer.bodies.append(body)
                     outer.keys.append(self.headers.get("Authorization"))
+                    outer.headers.append(dict(self.headers))
                     outer.at_once += 1
                     outer.most = max(outer.most, outer.at_once)
                 try:

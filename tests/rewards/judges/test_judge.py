@@ -70,6 +70,15 @@ def test_what_is_sent(serve, monkeypatch):
     assert "[-3]" not in second["messages"][0]["content"]
 
 
+def test_an_account_at_openai_is_told_to_no_other_endpoint(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-mine")
+    server = serve()
+    rule(server, [Question("Hi.", "hello", "says hello")])
+    assert len(server.headers) == 1
+    assert not {value for value in server.headers[0].values() if value in ("org-mine", "project-mine")}
+
+
 def test_concurrency_is_bounded_and_used(serve):
     def slowly(n, body):
         time.sleep(0.05)
