@@ -238,7 +238,7 @@ def test_the_quick_form_from_end_to_end(tmp_path):
             assert [point[0] for point in run["curve"]] == [0, 128, 256]
             assert run["score_when_shown"] > 0.8
     assert all(run["gap"] for run in made["arms"][arms.CENTRAL]["ruscarl"].values())
-    assert "says nothing about the method" in (tmp_path / "work" / "ruscarl.md").read_text()
+    assert "Its figures say nothing about the method" in (tmp_path / "work" / "ruscarl.md").read_text()
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ, timeout=300)
     assert again.returncode == 0
     assert "/" not in again.stdout.splitlines()[2].partition(" ")[0]  # no run was needed again

@@ -21,7 +21,7 @@ def load(data):
 
 
 def test_every_short_name_is_a_benchmark_of_that_name():
-    assert sorted(BENCHMARKS) == sorted([*COUNTS, "aime25", "arithmetic"])
+    assert sorted(BENCHMARKS) == sorted([*COUNTS, "aime25", "arithmetic", "behaviours", "behaviours_joint"])
     for name in BENCHMARKS:
         assert find_benchmark(name).name == name
 
