@@ -149,7 +149,7 @@ class Scorer:
         on_error = judged.setting.on_error
         who = f"{judged.where} ({judged.setting.use})"
         if on_error.do == "fail":
-            mend = f"mend the function, or set {judged.where}.on_error: {{do: skip_row}} to leave such rows out"
+            mend = f"mend the reward, or set {judged.where}.on_error: {{do: skip_row}} to leave such rows out"
             raise Alarm(f"{who}: {first}; {mend}")
         total, faulty = judged.recent[-1]
         if faulty == total:

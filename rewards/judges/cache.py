@@ -35,8 +35,8 @@ def key_of(parts: Sequence[Any]) -> bytes:
 
 
 class Cache:
-    """The file. Failures are never in it: only verdicts are put. One that cannot be read or written later is done without, once
-    said in the log.
+    """The file, made with its first verdict. Failures are never in it: only verdicts are put. One that cannot be read or written
+    later is done without, once said in the log.
 
     Raises:
         ValueError: it cannot be opened, or is no such file; one line.
@@ -48,9 +48,11 @@ class Cache:
         self._open: tuple[int, sqlite3.Connection] | None = None
         self._said = False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                self._connection()
+            if self.path.exists():
+                with self._lock:
+                    self._connection()
+            else:
+                _can_be_made(self.path)
         except (OSError, sqlite3.Error) as error:
             raise ValueError(f"judge.cache: {self.path} cannot be used: {error}") from error
 
@@ -59,6 +61,8 @@ class Cache:
         wanted = list(dict.fromkeys(keys))
         found: dict[bytes, Entry] = {}
         try:
+            if not self.path.exists():
+                return found
             with self._lock:
                 for at in range(0, len(wanted), MANY):
                     part = wanted[at : at + MANY]
@@ -67,7 +71,7 @@ class Cache:
                         f"SELECT key, met, explanation FROM verdicts WHERE key IN ({marks})", part
                     )
                     found.update((key, (bool(met), why)) for key, met, why in rows)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._say(error)
         return found
 
@@ -76,9 +80,10 @@ class Cache:
         # A lone surrogate, which a model can write, has no place in SQLite's text.
         rows = [(key, int(met), why.encode("utf-8", "replace").decode(), time.time()) for key, (met, why) in entries]
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock, self._connection() as connection:
                 connection.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)", rows)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._say(error)
 
     def close(self) -> None:
@@ -91,16 +96,46 @@ class Cache:
         # A connection must not be carried over a fork.
         if self._open is None or self._open[0] != os.getpid():
             connection = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             with connection:
                 connection.execute(_TABLE)
             self._open = (os.getpid(), connection)
         return self._open[1]
 
-    def _say(self, error: sqlite3.Error) -> None:
+    def _say(self, error: OSError | sqlite3.Error) -> None:
         if not self._said:
             self._said = True
             log.warning(
                 "rewards: the judge's cache %s cannot be used (%s); verdicts are asked for anew", self.path, error
             )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """For this one change SQLite does not wait by itself while another process has the file that both have just made."""
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (
+                sqlite3.SQLITE_BUSY,
+                sqlite3.SQLITE_LOCKED,
+            )  # the rest says of what kind
+            if not busy or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _can_be_made(path: Path) -> None:
+    """Nothing is made here: whoever only plans a run leaves nothing behind.
+
+    Raises:
+        OSError: the file could not be made.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"nothing may be written to {folder}")

@@ -95,11 +95,16 @@ def test_failures_are_never_kept(serve, tmp_path):
     for trouble in ("nonsense", 500, 400):
         found, counts = rule(serve(lambda n, body, trouble=trouble: trouble), cache, retries=0)
         assert (counts.failed, counts.cached) == (2, 0)
-    with sqlite3.connect(cache) as connection:
-        assert connection.execute("SELECT count(*) FROM verdicts").fetchone() == (0,)
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not cache.exists()
     found, counts = rule(serve(), cache)
     assert ([r.verdict for r in found], counts.calls) == (RIGHT, 2)
+    with sqlite3.connect(cache) as connection:
+        assert connection.execute("SELECT count(*) FROM verdicts").fetchone() == (2,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    found, counts = rule(serve(lambda n, body: "nonsense"), cache, retries=0, model="another")
+    assert (counts.failed, counts.cached) == (2, 0)
+    with sqlite3.connect(cache) as connection:
+        assert connection.execute("SELECT count(*) FROM verdicts").fetchone() == (2,)
 
 
 def test_only_the_votes_that_failed_are_asked_again(serve, tmp_path):
@@ -128,7 +133,27 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     assert file.read_text().startswith("not a data base")
 
 
+def test_nothing_is_made_before_the_first_verdict(tmp_path):
+    """A plan builds the judge too, and leaves nothing behind."""
+    cache = Cache(tmp_path / "deep" / "v.sqlite")
+    assert cache.get([key_of(["a"])]) == {}
+    assert list(tmp_path.iterdir()) == []
+    cache.put([(key_of(["a"]), (True, "why"))])
+    assert cache.get([key_of(["a"])]) == {key_of(["a"]): (True, "why")}
+    cache.close()
+
+
+def test_one_that_could_not_be_made_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"judge\.cache: .*v\.sqlite cannot be used: .*file is no folder"):
+        Cache(tmp_path / "file" / "deep" / "v.sqlite")
+
+
 def test_one_that_breaks_later_is_done_without(serve, tmp_path, caplog):
+    made = Cache(tmp_path / "v.sqlite")
+    made.put([(key_of(["another"]), (True, ""))])
+    made.close()
+
     async def run():
         judge = Judge({"model": "m", "url": serve().url, "cache": str(tmp_path / "v.sqlite")})
         with sqlite3.connect(tmp_path / "v.sqlite") as connection:
@@ -152,6 +177,34 @@ counts = Counts()
 found = asyncio.run(Judge({"model": "m", "url": url, "cache": cache, "concurrency": 8}).rule(questions, counts))
 print(json.dumps([[q.response, r.verdict] for q, r in zip(questions, found)] + [[counts.failed, counts.cached + counts.calls]]))
 """
+
+
+FIRST = """
+import sys
+from rewards.judges.cache import Cache, key_of
+cache = Cache(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read(1)
+cache.put([(key_of([sys.argv[2], k]), (True, "")) for k in range(20)])
+print(cache._said)
+"""
+
+
+@pytest.mark.processes
+def test_many_processes_make_one_file_at_once(tmp_path):
+    """SQLite itself does not wait here: one of some hundred such starts found the file locked."""
+    command = [sys.executable, "-c", FIRST]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    for at in range(3):
+        file = tmp_path / f"{at}.sqlite"
+        running = [subprocess.Popen([*command, str(file), str(one)], **pipes) for one in range(8)]
+        assert [one.stdout.readline() for one in running] == ["ready\n"] * 8
+        for one in running:
+            one.stdin.write("g")
+            one.stdin.flush()
+        assert [one.communicate(timeout=60)[0] for one in running] == ["False\n"] * 8
+        assert len(Cache(file).get([key_of([str(i), k]) for i in range(8) for k in range(20)])) == 160
 
 
 @pytest.mark.processes
