@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 MINUTE = 60.0
 
@@ -15,7 +15,7 @@ MINUTE = 60.0
 class Window:
     """At most `limit` of something in any span of `seconds`. Time is handed in.
 
-    One amount above the limit passes alone, when nothing else is in the span.
+    One amount above the limit passes alone, when nothing else is in the span; it counts for as many spans as it is limits.
     """
 
     def __init__(self, limit: float, seconds: float = MINUTE):
@@ -26,19 +26,23 @@ class Window:
 
     def wait(self, now: float, amount: float) -> float:
         """Seconds until `amount` may be taken; 0 = at once."""
-        while self._taken and self._taken[0][0] <= now - self.seconds:
+        while self._taken and self._gone(self._taken[0]) <= now:
             self._sum -= self._taken.popleft()[1]
         if not self._taken:
             self._sum = 0.0
             return 0.0
-        over = self._sum + amount - self.limit
-        for when, had in self._taken:
+        over, until = self._sum + amount - self.limit, 0.0
+        if over <= 0:
+            return 0.0
+        for entry in self._taken:
+            over -= entry[1]
+            until = max(until, self._gone(entry))
             if over <= 0:
-                return 0.0
-            over -= had
-            if over <= 0 or when == self._taken[-1][0]:
-                return max(when + self.seconds - now, 1e-3)
-        return 0.0
+                break
+        return max(until - now, 1e-3)
+
+    def _gone(self, entry: list[float]) -> float:
+        return entry[0] + self.seconds * max(1.0, entry[1] / self.limit)
 
     def take(self, now: float, amount: float) -> list[float]:
         """Count it. The entry may be corrected by `correct` once it is known what it came to."""
@@ -62,6 +66,8 @@ class Limits:
         share = max(1, int(world)) if world.isdigit() else 1
         self._room = asyncio.Semaphore(concurrency)
         self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
+        """Since the one whose turn it is began to wait, a request has ended: it may have taken less than was thought."""
         self._requests = None if requests is None else Window(requests / share)
         self._tokens = None if tokens is None else Window(tokens / share)
 
@@ -73,9 +79,12 @@ class Limits:
             still()
             entry = await self._admitted(tokens, still)
             took: list[int] = []
-            yield took
-            if took and entry is not None and self._tokens is not None:
-                self._tokens.correct(entry, took[0])
+            try:
+                yield took
+            finally:
+                if took and entry is not None and self._tokens is not None:
+                    self._tokens.correct(entry, took[0])
+                self._ended.set()
 
     async def _admitted(self, tokens: int, still: Callable[[], None]) -> list[float] | None:
         if self._requests is None and self._tokens is None:
@@ -87,7 +96,9 @@ class Limits:
                 waits = [w.wait(now, a) for w, a in ((self._requests, 1), (self._tokens, tokens)) if w is not None]
                 if max(waits) <= 0:
                     break
-                await asyncio.sleep(max(waits))
+                self._ended.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), max(waits))
             if self._requests is not None:
                 self._requests.take(now, 1)
             return None if self._tokens is None else self._tokens.take(now, tokens)

@@ -1,4 +1,6 @@
 import asyncio
+import functools
+import time
 
 import pytest
 from hypothesis import given
@@ -16,10 +18,10 @@ def test_no_span_holds_more_than_the_limit(limit, asked):
     for gap, amount, really in asked:
         now += gap
         while (wait := window.wait(now, amount)) > 0:
-            assert wait <= 60.0 + 1e-6
+            assert wait <= 60.0 * max(1, 25 / limit) + 1e-6
             now += wait
-        before = sum(a for t, a in taken if t > now - 60.0)
-        assert before + amount <= limit + 1e-6 or not [t for t, a in taken if t > now - 60.0]
+        before = sum(a for t, a in taken if t > now - 60.0 + 1e-6)
+        assert before + amount <= limit + 1e-6 or not [t for t, a in taken if t > now - 60.0 + 1e-6]
         entry = window.take(now, amount)
         window.correct(entry, really)
         taken.append((now, really))
@@ -58,26 +60,53 @@ def test_concurrency():
     assert asyncio.run(run()) == 3
 
 
-def test_requests_wait_for_their_minute(monkeypatch):
-    from rewards.judges import limits as module
+@pytest.fixture
+def brief(monkeypatch):
+    """Minutes of 0.4 s."""
+    from rewards.judges import limits
 
-    clock, slept = [0.0], []
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(limits, "Window", functools.partial(Window, seconds=0.4))
 
-    async def sleep(seconds):
-        slept.append(seconds)
-        clock[0] += seconds
 
-    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+def admitted(limits, requests, guess, took, seconds=0.02):
+    """When each of many requests was let in that come all at once."""
 
     async def run():
-        limits = Limits(8, 2, None)
-        for _ in range(5):
-            async with limits.request(1):
-                pass
+        times = []
 
-    asyncio.run(run())
-    assert slept == [pytest.approx(60), pytest.approx(60)]
+        async def one():
+            async with limits.request(guess) as said:
+                times.append(time.monotonic())
+                await asyncio.sleep(seconds)
+                said.append(took)
+
+        await asyncio.gather(*(one() for _ in range(requests)))
+        return [t - times[0] for t in times]
+
+    return asyncio.run(run())
+
+
+def test_requests_wait_for_their_minute(brief):
+    times = admitted(Limits(8, 2, None), 5, 1, 1)
+    assert all(b - a >= 0.39 for a, b in zip(times, times[2:], strict=False))
+    assert times[-1] < 2
+
+
+def test_tokens_that_were_not_taken_after_all_are_free_at_once(brief):
+    """Thought to take 1500 each, six would fill a minute; they take 100, so that the minute holds all of them and more."""
+    times = admitted(Limits(32, None, 10_000), 60, 1500, 100)
+    assert times[-1] < 0.4
+    times = admitted(Limits(32, None, 10_000), 60, 1500, 1500)
+    assert times[-1] > 3  # ten minutes' worth, less the first
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_less_than_one_in_a_minute(share):
+    window, now = Window(share, 60.0), 0.0
+    for _ in range(5):
+        now += window.wait(now, 1)
+        window.take(now, 1)
+    assert now == pytest.approx(4 * 60 / share)
 
 
 def test_each_of_several_processes_keeps_to_its_share(monkeypatch):
