@@ -15,7 +15,7 @@ from rewards.completions import text_of
 from rewards.criteria.item import Verdict
 from rewards.judges import parse, template, votes
 from rewards.judges.cache import Cache, Entry, key_of
-from rewards.judges.client import Client, Counts, JudgeError, Silent
+from rewards.judges.client import Client, Counts, JudgeError, Reply, Silent
 from rewards.judges.settings import JudgeSettings, read
 
 __all__ = ["Counts", "Judge", "JudgeError", "JudgeSettings", "Question", "Ruling"]
@@ -197,18 +197,20 @@ class Judge:
                     ballot.explanation = str(error)
                 return
             open_[0].tokens += reply.tokens
-            await self._read(reply.text, reply.whole, open_)
+            await self._read(reply, open_)
             open_ = [b for b in open_ if b.verdict is Verdict.FAILED]
             if not open_:
                 return
         for ballot in open_:
             ballot.explanation = f"{ballot.explanation}; asked {one.attempts} times"
 
-    async def _read(self, text: str, whole: bool, ballots: Sequence[_Ballot]) -> None:
+    async def _read(self, reply: Reply, ballots: Sequence[_Ballot]) -> None:
         try:
-            if not whole:
+            if not reply.whole:
                 raise parse.Unread(f"the answer was cut at {self.settings.max_tokens} tokens")
-            found = parse.verdicts(text, len(ballots), self.settings.mode)
+            if reply.silent:
+                raise parse.Unread(reply.silent)
+            found = parse.verdicts(reply.text, len(ballots), self.settings.mode)
         except parse.Unread as error:
             found = [error] * len(ballots)
         kept: list[tuple[bytes, Entry]] = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from rewards.completions import text_of
 from rewards.judges import key as keys
 from rewards.judges.limits import Limits
 from rewards.judges.settings import JudgeSettings
@@ -57,8 +58,11 @@ class Reply:
 
     text: str
     tokens: int
+    """As the endpoint counts them; guessed where it does not."""
     whole: bool
     """False if it was cut at `max_tokens`."""
+    silent: str = ""
+    """Why there is no text, if that is known."""
 
 
 class Client:
@@ -105,8 +109,8 @@ class Client:
             Silent: none came, and trying again is of no use or was tried enough.
             JudgeError: nor will there ever be one.
         """
-        # Four characters a token is a guess, corrected by what the endpoint counts.
-        guess = len(prompt) // 4 + self.settings.max_tokens
+        # A guess, corrected by what the endpoint counts.
+        guess = _guessed(prompt) + self.settings.max_tokens
         why, pause = "", 0.0
         for attempt in range(self.settings.retries + 1):
             await asyncio.sleep(pause)
@@ -120,7 +124,8 @@ class Client:
             why, asked = found
             if self._lost:  # one that looks for it does so once: its tries would hold up the whole batch
                 raise Silent(self._silence())
-            pause = asked if asked is not None else self._backoff(attempt)
+            # Not sooner than by itself: one that asks for 0 s would have used up all tries in a moment.
+            pause = max(asked or 0.0, self._backoff(attempt))
         raise Silent(f"{why}; tried {self.settings.retries + 1} times")
 
     async def close(self) -> None:
@@ -157,6 +162,13 @@ class Client:
     async def _once(self, prompt: str, schema: dict[str, Any], seed: int | None) -> Reply | tuple[str, float | None]:
         """An answer, or why there is none yet and how long the endpoint wants to be left alone."""
         openai, settings = self._openai, self.settings
+        fields = {
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_tokens,
+            **({} if seed is None else {"seed": seed}),
+            **_format(settings.structured, schema),
+        }
         try:
             # The client's time-out is for each read; an endpoint that sends a byte now and then would pass it.
             async with asyncio.timeout(settings.timeout):
@@ -164,12 +176,8 @@ class Client:
                     model=settings.model,
                     # A lone surrogate cannot be sent: a response with one must not go without a verdict.
                     messages=[{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
-                    temperature=settings.temperature,
-                    top_p=settings.top_p,
-                    max_tokens=settings.max_tokens,
-                    **({} if seed is None else {"seed": seed}),
-                    **_format(settings.structured, schema),
-                    extra_body=dict(settings.extra) or None,
+                    **{name: value for name, value in fields.items() if name not in settings.extra},
+                    extra_body={name: value for name, value in settings.extra.items() if value is not None} or None,
                 )
         except (TimeoutError, openai.APITimeoutError):
             return self._missed(f"no answer within {settings.timeout:g} s"), None
@@ -190,14 +198,23 @@ class Client:
             return self._missed(self._line(error)), None
         except ValueError as error:  # not JSON
             return self._missed(f"not an answer of this interface: {self._line(error)}"), None
-        self._lost_since = None
         try:
             choice = answer.choices[0]
-            content, whole = choice.message.content, choice.finish_reason != "length"
+            content, reason = text_of({"content": choice.message.content}), choice.finish_reason
         except (AttributeError, TypeError, IndexError):
-            return "the answer has no choices", None
+            said = getattr(answer, "error", None)  # some gateways send their errors with status 200
+            return self._missed(self._plain(f"the answer has no choices{f': {said}' if said else ''}")), None
+        self._lost_since = None
         used = getattr(getattr(answer, "usage", None), "total_tokens", None)
-        return Reply(content if isinstance(content, str) else "", used if isinstance(used, int) else 0, whole)
+        tokens = used if isinstance(used, int) and used > 0 else _guessed(prompt) + _guessed(content)
+        return Reply(content, tokens, reason != "length", "" if content else self._no_text(choice))
+
+    def _no_text(self, choice: Any) -> str:
+        refusal = getattr(choice.message, "refusal", None)
+        if refusal or choice.finish_reason == "content_filter":
+            return self._plain(f"the judge refused: {refusal or 'content filter'}")
+        thought = any(getattr(choice.message, name, None) for name in ("reasoning", "reasoning_content"))
+        return "the answer is empty" + (" behind its reasoning" if thought else "")
 
     def _missed(self, why: str) -> str:
         if self._lost_since is None:
@@ -206,7 +223,15 @@ class Client:
         return why
 
     def _line(self, error: BaseException) -> str:
-        return keys.hide(" ".join((str(error) or type(error).__name__).split())[:200], self._key)
+        return self._plain(str(error) or type(error).__name__)
+
+    def _plain(self, text: str) -> str:
+        return keys.hide(" ".join(text.split())[:200], self._key)
+
+
+def _guessed(text: str) -> int:
+    """Tokens, at four characters each."""
+    return len(text) // 4
 
 
 def _format(structured: str, schema: dict[str, Any]) -> dict[str, Any]:

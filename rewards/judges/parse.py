@@ -11,6 +11,8 @@ from rewards.judges.template import Mode
 LONGEST = 100_000
 """Characters of an answer's end that are looked at."""
 _BEGUN = re.compile(r"\{\s*\"")
+_GOES_ON = re.compile(r"\"criteria_met\"|criteria_met\W{0,4}(?:[:=]|\bis\b)")
+"""A verdict, in whatever notation."""
 
 
 class Unread(ValueError):
@@ -52,7 +54,7 @@ def last_object(text: str) -> dict[str, Any]:
         at = text.find("{", end)
     if found is None:
         raise Unread("no complete JSON object")
-    if '"criteria_met"' in text[last:]:
+    if _GOES_ON.search(text, last):
         raise Unread("a verdict goes on behind the last JSON object")
     if doubled:
         raise Unread("the JSON object has a key twice")
@@ -79,6 +81,9 @@ def verdicts(text: str, n: int, mode: Mode) -> list[tuple[bool, str] | Unread]:
     found = last_object(text)
     if mode == "criterion":
         return [_one(found, "")]
+    if odd := next((k for k in found if k.isdecimal() and k not in map(str, range(1, n + 1))), None):
+        # It counts from 0, or counts what is no criterion: then its other numbers are not ours, either.
+        raise Unread(f"the JSON object has an entry for criterion {odd:.20} of {n}")
     return [_one(found.get(str(k)), f" for criterion {k}") for k in range(1, n + 1)]
 
 

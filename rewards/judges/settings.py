@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
+
+OWN = {
+    "model": "model",
+    "messages": "",
+    "stream": "",
+    "n": "votes",
+    "seed": "seed (null = not sent)",
+    "response_format": "structured",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+}
+"""Fields of a request that `extra` may not set, and the setting that does. Those that share its name may be left out by null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,8 @@ class JudgeSettings:
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """What the endpoint is asked to enforce."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the request's body, say `chat_template_kwargs: {enable_thinking: false}`."""
+    """Further fields of the request's body, say `chat_template_kwargs: {enable_thinking: false}`. Null leaves out what is sent otherwise:
+    `{max_tokens: null, max_completion_tokens: 1024}` for models that take only the latter."""
     concurrency: int = 32
     """Requests on their way at once, of one process."""
     requests_per_minute: float | None = None
@@ -83,11 +99,12 @@ class JudgeSettings:
             raise ValueError(f"{self.votes} votes at temperature 0 are one vote; raise temperature, or set votes: 1")
         if not self.model.strip():
             raise ValueError("model should name the judge's model")
-        if self.url is not None and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url should begin with http:// or https://, not {self.url!r:.80}")
-        if self.url is not None and "@" in urlsplit(self.url).netloc:
-            # It would be in the recipe, the run's folder and on the page.
-            raise ValueError(f"url should hold no user or password; put the key into {self.api_key_env}")
+        if not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env, re.ASCII):
+            # Not shown: it may be the key itself.
+            raise ValueError("api_key_env should be the name of an environment variable (what it is now is not shown)")
+        _sendable(self.extra)
+        if self.url is not None:
+            _reachable(self.url, self.api_key_env)
 
     @property
     def given_up(self) -> float:
@@ -144,6 +161,32 @@ def mapping(value: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError(f"judge: should be a mapping with model and url, not {type(value).__name__}")
     return value
+
+
+def _reachable(url: str, variable: str) -> None:
+    if "@" in url.rpartition("://")[2].partition("/")[0]:
+        # It would be in the recipe, the run's folder and on the page; here, too, it is not shown.
+        raise ValueError(f"url should hold no user or password; put the key into {variable}")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"url should begin with http:// or https://, not {url!r:.80}")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"url {url!r:.80} cannot be read: {error}") from error
+    if not host or any(c.isspace() for c in url):
+        raise ValueError(f"url {url!r:.80} names no host; write it as http://HOST:PORT/v1")
+
+
+def _sendable(extra: Mapping[str, Any]) -> None:
+    for name, value in extra.items():
+        own = OWN.get(name)
+        if own is not None and not (value is None and own == name):
+            raise ValueError(f"extra.{name} is not for extra" + (f"; set {own}" if own else ""))
+    try:
+        json.dumps(dict(extra), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"extra cannot be sent as JSON: {error}") from error
 
 
 _WORDS: dict[Any, str] = {

@@ -111,6 +111,9 @@ class Server:
             handler.end_headers()
             handler.wfile.write(b"<html>")
             return
+        if isinstance(action, dict):
+            send(handler, 200, action, {})
+            return
         text = action if action not in (None, "drip", "cut") else json.dumps(judged(body))
         answer = {
             "id": "x",

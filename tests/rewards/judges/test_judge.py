@@ -312,6 +312,72 @@ def test_a_call_that_is_cancelled_leaves_nothing_behind(serve, tmp_path):
     assert (counts.cached, counts.calls) == (2, 2)
 
 
+def chat(message, reason="stop", **more):
+    """An answer as a server writes it."""
+    choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", **message}}
+    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], **more}
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (chat({"content": None, "refusal": "I cannot\nsay."}), "the judge refused: I cannot say.; asked 2 times"),
+        (chat({"content": ""}, "content_filter"), "the judge refused: content filter; asked 2 times"),
+        (chat({"content": None, "reasoning": "Well,"}), "the answer is empty behind its reasoning; asked 2 times"),
+        (chat({"content": None}), "the answer is empty; asked 2 times"),
+    ],
+)
+def test_why_there_is_no_text_is_told(serve, answer, why):
+    (found,) = rule(serve(lambda n, body: answer), QUESTIONS[:1], attempts=2)
+    assert (found.verdict, found.explanation) == (FAILED, why)
+
+
+def test_an_answer_in_parts_is_read(serve):
+    parts = [{"type": "text", "text": '{"explanation": "x", '}, {"type": "text", "text": '"criteria_met": true}'}]
+    assert verdicts(rule(serve(lambda n, body: chat({"content": parts})), QUESTIONS[:1])) == [MET]
+
+
+@pytest.mark.parametrize("answer", [chat({}) | {"choices": []}, {"error": {"message": "over quota"}}, {}])
+def test_answers_without_an_answer_are_given_up_like_none(serve, answer):
+    """They come at once, so that all tries of all questions, each after a pause, would outlast any batch's time."""
+    server = serve(lambda n, body: answer)
+    found = rule(server, asked("x", *(f"says w{k}" for k in range(60))), retries=10_000, patience=0.3, concurrency=4)
+    assert verdicts(found) == [FAILED] * 60
+    assert "the judge has not answered for 0.3 s (the answer has no choices" in found[0].explanation
+    assert ("over quota" in found[0].explanation) is ("error" in answer)
+
+
+def test_an_endpoint_that_does_not_count_does_not_pass_the_limit(serve, monkeypatch):
+    from rewards.judges import limits
+
+    counted, correct = [], limits.Window.correct
+    monkeypatch.setattr(limits.Window, "correct", lambda self, e, n: (correct(self, e, n), counted.append(self._sum)))
+    said = json.dumps({"explanation": "x" * 370, "criteria_met": True})
+    counts = Counts()
+    server = serve(lambda n, body: chat({"content": said}, usage=None))
+    rule(server, QUESTIONS[:1], counts, tokens_per_minute=1e6)
+    assert counts.tokens == counted[0] > len(said) // 4 + 300  # and the prompt's
+
+
+def test_an_endpoint_that_asks_for_no_pause_gets_one(serve, monkeypatch):
+    from rewards.judges import client
+
+    monkeypatch.setattr(client, "FIRST", 0.2)
+    monkeypatch.setattr(client, "LONGEST", 5.0)
+    monkeypatch.setattr(client.random, "uniform", lambda a, b: a)
+    began = time.monotonic()
+    rule(serve(lambda n, body: (429, {"Retry-After": "0"})), QUESTIONS[:1], retries=3)
+    assert time.monotonic() - began >= 0.5 * (0.2 + 0.4 + 0.8)
+
+
+def test_what_is_null_in_extra_is_not_sent(serve):
+    server = serve()
+    rule(server, QUESTIONS[:1], extra={"max_tokens": None, "max_completion_tokens": 9, "top_p": None})
+    (body,) = server.bodies
+    assert not {"max_tokens", "top_p"} & set(body)
+    assert (body["max_completion_tokens"], body["temperature"]) == (9, 0)
+
+
 def test_event_loops_that_ended_are_not_held(serve):
     server, loops = serve(), []
     judge = Judge({"model": "m", "url": server.url})
