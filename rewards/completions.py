@@ -22,6 +22,14 @@ def text_of(completion: Any) -> str:
     return _content(said[-1].get("content")) if said else ""
 
 
+def until(prompt: Any, completion: Any) -> Any:
+    """The prompt, and of a completion of several turns (tools were called) those before the one that `text_of` gives."""
+    if isinstance(prompt, str) or not isinstance(completion, (list, tuple)) or len(completion) < 2:
+        return prompt
+    last = max((k for k, m in enumerate(completion) if m.get("role", "assistant") == "assistant"), default=0)
+    return [*prompt, *completion[:last]]
+
+
 def _content(content: Any) -> str:
     """A message's content: text, or blocks of which the text ones count."""
     if isinstance(content, str):

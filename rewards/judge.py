@@ -245,5 +245,7 @@ def _fill(ballot: _Ballot, entry: Entry) -> None:
 def _turns(conversation: Any, keep_system: bool) -> list[tuple[str, str]]:
     if isinstance(conversation, str):
         return [("user", conversation)]
+    if not isinstance(conversation, Sequence) or not all(isinstance(turn, Mapping) for turn in conversation):
+        raise ValueError(f"what comes before a response is text or a list of messages, not {conversation!r:.60}")
     turns = [(str(turn.get("role", "user")), text_of([{**turn, "role": "assistant"}])) for turn in conversation]
     return [turn for turn in turns if keep_system or turn[0] not in ("system", "developer")]

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, get_args
 
-from rewards.completions import text_of
+from rewards.completions import text_of, until
 from rewards.criteria import reading, running
 from rewards.criteria.item import Criterion, Verdict
 from rewards.criteria.scoring import OnError, Undecided, aggregate, score
@@ -63,12 +63,18 @@ class Rubric:
             raise ValueError(f"on_error should be one of {', '.join(get_args(OnError))}, not {on_error!r}")
         if isinstance(at_most, bool) or not isinstance(at_most, (int, float)) or not 0 <= at_most <= 1:
             raise ValueError(f"at_most should be a share from 0 to 1, not {at_most!r}")
-        if floor is not None and (not isinstance(floor, (int, float)) or not isfinite(floor)):
+        if floor is not None and (
+            isinstance(floor, bool) or not isinstance(floor, (int, float)) or not isfinite(floor)
+        ):
             raise ValueError(f"floor should be a number, not {floor!r}")
         for name, value in (("skip_reasoning", skip_reasoning), ("code_in_data", code_in_data)):
             if not isinstance(value, bool):
                 raise ValueError(f"{name} should be true or false, not {value!r}")
-        if not isinstance(check_seconds, (int, float)) or not 0 < check_seconds < float("inf"):
+        if (
+            isinstance(check_seconds, bool)
+            or not isinstance(check_seconds, (int, float))
+            or not 0 < check_seconds < float("inf")
+        ):
             raise ValueError(f"check_seconds should be a positive number, not {check_seconds!r}")
         self.column = column
         self.on_error: OnError = on_error
@@ -133,7 +139,8 @@ class Rubric:
         counts = Counts()
         try:
             await asyncio.gather(
-                self._by_code(found, texts, rubrics), self._by_judge(found, texts, rubrics, prompts, counts)
+                self._by_code(found, texts, rubrics),
+                self._by_judge(found, texts, rubrics, prompts and list(map(until, prompts, completions)), counts),
             )
         except JudgeError as error:  # nobody else needs to be refused by it, row by row
             self._alarm = (time.monotonic() + PAUSE, str(error))
@@ -190,11 +197,15 @@ class Rubric:
     def _rubric(self, value: Any, name: str) -> list[Criterion] | None:
         if value is None:
             return None
-        key = json.dumps(value, sort_keys=True, default=repr)
-        if (known := self._read.get(key)) is None:
+        try:
+            key = json.dumps(value, default=repr)
+        except (TypeError, ValueError, RecursionError):
+            key = None  # reading it says what is wrong
+        if key is None or (known := self._read.get(key)) is None:
             known = reading.rubric(value, f'{name}, column "{self.column}"', code=self.code_in_data)
             self._decidable(known, name)
-            self._read[key] = known
+            if key is not None:
+                self._read[key] = known
             if len(self._read) > READ:
                 self._read.popitem(last=False)
         return known
@@ -233,13 +244,18 @@ class Rubric:
 
     def _watch(self, found: Sequence[Sequence[dict[str, Any]]]) -> None:
         every = [one for row in found for one in row]
-        self._recent.extend(one["verdict"] is Verdict.FAILED for one in every)
-        failed = sum(self._recent)
-        if failed <= self.at_most * WINDOW:
+        failed = most = sum(self._recent)
+        for one in every:  # one by one: a call of thousands may have failed before its last 1000
+            if len(self._recent) == WINDOW:
+                failed -= self._recent[0]
+            self._recent.append(one["verdict"] is Verdict.FAILED)
+            failed += self._recent[-1]
+            most = max(most, failed)
+        if most <= self.at_most * WINDOW:
             return
         last = next((one["why"] for one in reversed(every) if one["verdict"] is Verdict.FAILED), "")
         line = (
-            f"{failed} of the last {len(self._recent)} verdicts failed, at_most {self.at_most:g} allows "
+            f"{most} of the last {len(self._recent)} verdicts failed, at_most {self.at_most:g} allows "
             f"{self.at_most * WINDOW:g} of {WINDOW}; last: {last}"
         )
         self._recent.clear()

@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from rewards.criteria import checks
 from rewards.criteria.item import Criterion
 
+LARGEST = 1e15
+"""Sum of the points' sizes over the least positive ones: a score in float64 is exact to about that."""
 KEYS = ("criterion", "points", "tags", "check")
 
 
@@ -45,6 +48,12 @@ def rubric(value: Any, where: str, *, code: bool = False) -> list[Criterion]:
     if not any(c.points > 0 for c in found):
         raise ValueError(
             f"{where}: no criterion has positive points, so there is no score; give one, or leave the row out"
+        )
+    least = min(c.points for c in found if c.points > 0)
+    if not sum(abs(c.points) for c in found) / least < LARGEST:  # whatever of it is dropped
+        raise ValueError(
+            f"{where}: the points are too large or too far apart to be added up; their sizes together should be "
+            f"below {LARGEST:g} times the least positive ones"
         )
     return found
 
@@ -121,7 +130,7 @@ def _criterion(item: Any, where: str, code: bool) -> Criterion:
     text, points = item.get("criterion"), item.get("points")
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where} has no text; say under `criterion` what is judged")
-    if isinstance(points, bool) or not isinstance(points, (int, float)):
+    if isinstance(points, bool) or not isinstance(points, Real):  # numpy's, too
         raise ValueError(f"{where} has points {points!r:.40}; they should be a number other than 0")
     try:
         points = float(points)
@@ -164,10 +173,18 @@ def _tags(value: Any, where: str) -> tuple[tuple[str, ...], dict[str, Any] | Non
 
 def _rule(said: Mapping[str, Any], where: str) -> dict[str, Any]:
     function, parameters = said.get("function"), said.get("parameters")
+    text = parameters
     if isinstance(parameters, str):
         parameters = _loose(parameters)
     if function == "math_verify":
-        gold = parameters.get("answer") if isinstance(parameters, Mapping) else parameters
+        # A text that is no mapping is the gold itself, as in the release: (1, 2), [1, 2], {1, 2} and 1,000 are mathematics.
+        gold = (
+            parameters.get("answer")
+            if isinstance(parameters, Mapping)
+            else parameters
+            if isinstance(parameters, str)
+            else text
+        )
         if gold is None:
             raise ValueError(f"{where}: the rule math_verify in its tags has no parameters.answer")
         return {"math_equal": gold}

@@ -1,6 +1,6 @@
 import pytest
 
-from rewards.completions import text_of
+from rewards.completions import text_of, until
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,14 @@ def test_text(completion, text):
 def test_what_is_no_completion(completion):
     with pytest.raises(TypeError, match="text or a list of messages"):
         text_of(completion)
+
+
+def test_what_came_before_it():
+    asked = [{"role": "user", "content": "How warm?"}]
+    call, result = {"role": "assistant", "content": "", "tool_calls": []}, {"role": "tool", "content": "20"}
+    answer = {"role": "assistant", "content": "20 degrees."}
+    assert until(asked, [call, result, answer]) == [*asked, call, result]
+    assert until(asked, [answer]) == asked
+    assert until(asked, [call, answer, result]) == [*asked, call]  # cut off before it could answer
+    assert until("How warm?", "20") == "How warm?"
+    assert until(asked, answer) == asked

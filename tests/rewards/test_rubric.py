@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from rewards.criteria import running
+from rewards.criteria import Verdict, running
 from rewards.rubric import Rubric
 from rewards.runtime import Guard
 
@@ -87,6 +87,27 @@ def test_the_alarm_and_the_guard():
     guard.close()
 
 
+def test_the_alarm_looks_at_the_whole_of_a_call():
+    """Of 2400 verdicts 900 failed before the last 1000."""
+    reward = Rubric(at_most=0.5, check_seconds=0.01)
+    found = [[{"verdict": Verdict.FAILED if k < 900 else Verdict.MET, "why": "w"}] for k in range(2400)]
+    with pytest.raises(
+        ValueError, match=r"^900 of the last 1000 verdicts failed, at_most 0\.5 allows 500 of 1000; last: w$"
+    ):
+        reward._watch(found)
+    reward._watch(found[:500])  # just as many as may
+
+
+@pytest.mark.parametrize(
+    "value", [[{1: 2, "criterion": "x", "points": 1}], [{(1, 2): 2, "criterion": "x", "points": 1}]], ids=str
+)
+def test_keys_that_are_no_texts_are_refused_as_others_are(value):
+    with pytest.raises(
+        ValueError, match=r"^row a, column \"rubric\": criterion 1 has .*; known are criterion, points"
+    ):
+        Rubric().check([{"row_id": "a", "rubric": value}])
+
+
 def test_one_rubric_for_all_rows(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text("- {criterion: short, points: 2, check: {length: {max: 2}}}\n")
@@ -125,6 +146,8 @@ def test_a_row_without_a_rubric_is_not_judged():
         ({"on_error": "zero"}, "on_error should be one of mask_row, drop_criterion, raise"),
         ({"at_most": 5}, "at_most should be a share"),
         ({"floor": float("nan")}, "floor should be a number"),
+        ({"floor": True}, "floor should be a number"),
+        ({"check_seconds": True}, "check_seconds should be a positive number"),
         ({"check_seconds": 0}, "check_seconds should be a positive number"),
         ({"criteria": [{"criterion": "x", "points": 0}]}, "^criteria: criterion 1 has 0 points"),
         ({"criteria": "/none.yaml"}, "cannot be read"),

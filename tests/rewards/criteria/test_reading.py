@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from rewards.criteria import reading
@@ -50,6 +51,9 @@ def test_what_cannot_be_scored_is_refused_with_its_place(item, words):
     [
         ([{"criterion": "x", "points": -5}, {"criterion": "y", "points": -2}], "no criterion has positive points"),
         ([], "is empty"),
+        ([{"criterion": c, "points": 1e308} for c in "xy"], "too large or too far apart to be added up"),
+        ([{"criterion": "x", "points": 1}, *({"criterion": c, "points": -1e308} for c in "yz")], "too far apart"),
+        ([{"criterion": "x", "points": 5e-324}, {"criterion": "y", "points": -1e10}], "too far apart"),
         ("text", "the rubric is a text, but not JSON: Expecting value"),
         ("[" * 100_000, "the rubric is a text, but not JSON"),
         ("3", "not int"),
@@ -129,6 +133,21 @@ def test_three_ways_to_write_tags(tags, kind):
         return
     assert found.check.kind == kind
     assert json.loads(found.check.value) == ("3/4" if kind == "math_equal" else {"unit": "words", "min": 2, "max": 4})
+
+
+@pytest.mark.parametrize("gold", ["(1, 2)", "[1, 2]", "{1, 2}", "1,000", "07", r"\frac{1}{2}", "1e5"])
+def test_a_gold_in_a_text_tag_is_that_text(gold):
+    """As Python or JSON some of them would be other things: a list of golds, a set, (1, 0)."""
+    tags = ["verifier:rule", "function:math_verify", f"parameters:{gold}"]
+    (found,) = reading.rubric([{"criterion": "x", "points": 1, "tags": tags}], "r")
+    assert json.loads(found.check.value) == gold
+
+
+def test_points_of_numpy():
+    points = [np.int64(3), np.float32(-1.5), np.float64(2)]
+    found = reading.rubric(np.array([{"criterion": "x", "points": p} for p in points]), "r")
+    assert [c.points for c in found] == [3, -1.5, 2]
+    assert all(type(c.points) is float for c in found)
 
 
 def test_a_rule_and_a_check_are_one_too_many():

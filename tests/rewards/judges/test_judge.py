@@ -332,6 +332,12 @@ def test_why_there_is_no_text_is_told(serve, answer, why):
     assert (found.verdict, found.explanation) == (FAILED, why)
 
 
+@pytest.mark.parametrize("before", [None, 3, [["user", "Hi."]]])
+def test_a_conversation_that_is_none_is_named(serve, before):
+    with pytest.raises(ValueError, match=r"^what comes before a response is text or a list of messages, not "):
+        rule(serve(), [Question(before, "alpha", "says alpha")])
+
+
 def test_an_answer_in_parts_is_read(serve):
     parts = [{"type": "text", "text": '{"explanation": "x", '}, {"type": "text", "text": '"criteria_met": true}'}]
     assert verdicts(rule(serve(lambda n, body: chat({"content": parts})), QUESTIONS[:1])) == [MET]

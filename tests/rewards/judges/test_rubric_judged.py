@@ -59,6 +59,15 @@ def test_a_judged_criterion_needs_a_judge():
         Rubric().check([{"row_id": "a", "rubric": RUBRIC}])
 
 
+def test_what_tools_said_is_shown_before_the_answer(serve, judge_server):
+    server = serve()
+    turns = [{"role": "assistant", "content": "alpha?"}, {"role": "tool", "content": "stupid"}]
+    said = [[*turns, {"role": "assistant", "content": "beta"}], [{"role": "assistant", "content": "alpha"}]]
+    assert ask(Rubric(judge={"model": "m", "url": server.url}), said) == pytest.approx([6 / 9, 3 / 9])
+    seen = {judge_server.fenced(body["messages"][0]["content"], "conversation") for body in server.bodies}
+    assert seen == {"user: Go on.", "user: Go on.\n\nassistant: alpha?\n\ntool: stupid"}
+
+
 def garbled(word):
     return lambda n, body: "nonsense" if f"says {word}" in body["messages"][0]["content"] else None
 
