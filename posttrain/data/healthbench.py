@@ -21,7 +21,7 @@ Part = Literal["all", "train", "held_out"]
 ROLES = ("system", "developer", "user", "assistant")
 
 
-def rows(path: str, part: Part = "all", held_out: int = 500) -> list[dict[str, Any]]:
+def rows(path: str, part: Part = "all", held_out: int = 500, code_in_data: bool = False) -> list[dict[str, Any]]:
     """Rows with `row_id` (the prompt's id, where there is one), `prompt` (messages as stored, ending with a user turn) and
     `rubric` (a list of `{criterion, points, tags, check?}`; rules in tags become texts, which `rewards.criteria.reading` reads alike).
 
@@ -29,6 +29,7 @@ def rows(path: str, part: Part = "all", held_out: int = 500) -> list[dict[str, A
         path: `.jsonl`, `.json` or `.parquet`.
         part: `held_out` = those `held_out` rows whose names have the smallest hashes, `train` = the others.
         held_out: how many rows are held out.
+        code_in_data: take checks that name code to run (`use`); the reward has to allow it, too.
 
     Raises:
         Mistake: no such file; a row without usable messages or rubric (it is named); too few rows to hold out; a part without names.
@@ -37,26 +38,31 @@ def rows(path: str, part: Part = "all", held_out: int = 500) -> list[dict[str, A
         raise Mistake(f"part should be one of {', '.join(get_args(Part))}, not {part!r}")
     if isinstance(held_out, bool) or not isinstance(held_out, int) or held_out < 1:
         raise Mistake(f"held_out should be a whole number from 1 on, not {held_out!r}")
-    found = [_row(raw, f"{path}, row {number}") for number, raw in enumerate(sources.from_file(Path(path), "path"), 1)]
+    if not isinstance(code_in_data, bool):
+        raise Mistake(f"code_in_data should be true or false, not {code_in_data!r}")
+    stored = sources.from_file(Path(path), "path")
+    found = [_row(raw, f"{path}, row {number}", code_in_data) for number, raw in enumerate(stored, 1)]
     if part == "all":
         return found
     if nameless := next((n for n, row in enumerate(found, 1) if "row_id" not in row), None):
         raise Mistake(f"{path}, row {nameless} has no prompt_id, by which rows are held out; set part: all")
     if held_out >= len(found):
         raise Mistake(f"{path} has {len(found)} rows, so {held_out} cannot be held out; lower held_out")
-    order = sorted(found, key=lambda row: hashlib.blake2b(row["row_id"].encode(), digest_size=8).digest())
+    order = sorted(
+        found, key=lambda row: hashlib.blake2b(row["row_id"].encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    )
     chosen = {row["row_id"] for row in order[:held_out]}
     return [row for row in found if (row["row_id"] in chosen) == (part == "held_out")]
 
 
-def _row(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _row(raw: Mapping[str, Any], where: str, code: bool) -> dict[str, Any]:
     extra = raw.get("extra_info")
     extra = extra if isinstance(extra, Mapping) else {}
     name = next((n for n in (raw.get("prompt_id"), extra.get("prompt_id")) if n), None)
     where = f"{where} ({name})" if name else where
     try:
         stored = reading.healthbench(raw, where)
-        criteria = reading.rubric(stored, where)
+        criteria = reading.rubric(stored, where, code=code)
     except ValueError as error:
         raise Mistake(str(error)) from error
     prompt = raw.get("prompt")

@@ -56,7 +56,7 @@ def message(turns: Turns, response: str, items: Sequence[Item], mode: Mode) -> s
         items: one criterion (mode `criterion`), or all of them, numbered from 1 in order (mode `response`).
     """
     talk = "\n\n".join(f"{role}: {text}" for role, text in turns)
-    listed = [_line(item) if mode == "criterion" else f"{n}. {_line(item)}" for n, item in enumerate(items, 1)]
+    listed = [_line(item) if mode == "criterion" else _numbered(n, item) for n, item in enumerate(items, 1)]
     criteria = "\n".join(listed)
     name = "criterion" if mode == "criterion" else "criteria"
     tag = tag_for(talk, response, criteria)
@@ -106,7 +106,7 @@ def schema(n: int, mode: Mode) -> dict[str, Any]:
 def version() -> str:
     """Name and hash of all that the template says: part of the cache's key."""
     said = [
-        message((("user", "q"),), "a", (("c", p), ("d", p))[: 1 if mode == "criterion" else 2], mode)
+        message((("user", "q"),), "a", (("c", p), ("d\ne", p))[: 1 if mode == "criterion" else 2], mode)
         for mode in ("criterion", "response")
         for p in (None, 1.0)
     ]
@@ -117,6 +117,11 @@ def version() -> str:
 def _line(item: Item) -> str:
     text, points = item
     return text if points is None else f"[{points:g}] {text}"
+
+
+def _numbered(number: int, item: Item) -> str:
+    # Set in, a list within a criterion is not taken for criteria.
+    return f"{number}. " + _line(item).replace("\n", "\n   ")
 
 
 def _fenced(name: str, text: str, tag: str) -> str:

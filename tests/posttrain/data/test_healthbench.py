@@ -138,3 +138,22 @@ def test_checks_are_kept_and_none_that_is_code(tmp_path):
         Mistake, match=r"row 1 \(id-1\): criterion 1: check.use: 'os:system' is code that the data would run"
     ):
         rows(write(tmp_path / "h.jsonl", [published(1, rubrics=theirs)]))
+
+
+def test_code_that_the_file_names_is_taken_only_if_it_is_said(tmp_path):
+    given = published(1)
+    given["rubrics"][0]["check"] = {"use": "operator:truth"}
+    file = write(tmp_path / "h.jsonl", [given])
+    with pytest.raises(Mistake, match=r"'operator:truth' is code that the data would run; .* set code_in_data: true"):
+        rows(file)
+    (found,) = rows(file, code_in_data=True)
+    assert json.loads(found["rubric"][0]["check"]) == {"use": "operator:truth"}
+    with pytest.raises(Mistake, match="code_in_data should be true or false"):
+        rows(file, code_in_data="yes")
+
+
+def test_a_name_that_is_no_text_for_a_file_is_a_name(tmp_path):
+    given = [published(n, prompt_id=f"\ud800{n}") for n in range(4)]
+    file = write(tmp_path / "h.jsonl", given)
+    held, kept = (rows(file, part=part, held_out=1) for part in ("held_out", "train"))
+    assert sorted(row["row_id"] for row in held + kept) == [row["prompt_id"] for row in given]

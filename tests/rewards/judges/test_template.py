@@ -16,6 +16,13 @@ def test_everything_is_there_once_and_in_its_fence(judge_server, mode):
     assert judge_server.fenced(said, name) == text
 
 
+def test_a_list_within_a_criterion_is_not_taken_for_criteria(judge_server):
+    said = template.message(TURNS, "a", [("names\n1. iron\n2. zinc", None), ("is short", None)], "response")
+    lines = judge_server.fenced(said, "criteria").split("\n")
+    assert [line for line in lines if line[0].isdigit()] == ["1. names", "2. is short"]
+    assert lines[1:3] == ["   1. iron", "   2. zinc"]
+
+
 def test_points_are_shown_or_not():
     assert "[-3] says x" in template.message(TURNS, "a", [("says x", -3.0)], "criterion")
     assert "says x" in template.message(TURNS, "a", [("says x", None)], "criterion")
