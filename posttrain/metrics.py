@@ -319,7 +319,7 @@ METRICS: dict[str, Metric] = {
         "mean over tokens of the scaffolded samples i of ln μ(o|q,R_S) − ln π_old(o|q); grpo only",
         "nats",
     ),
-    # -- rubrics (`rewards.rubric:Rubric`) and their judge: of a batch of rollouts in one process, mean over processes and batches
+    # -- rubrics (`rewards.rubric:Rubric`) and their judge: of a batch of rollouts, mean over batches; counts are of all processes together
     "rubric/failed": Metric(
         "Share of criteria without a verdict",
         "criteria that neither code nor judge decided ÷ criteria; none of them counts as unmet",
@@ -332,13 +332,22 @@ METRICS: dict[str, Metric] = {
         "share",
         "up",
     ),
-    "judge/questions": Metric("Criteria to judge", "criteria without a check, over the rollouts of a batch"),
-    "judge/cached": Metric(
-        "Verdicts from the cache", "criteria whose verdict was known already; nothing is sent for them"
+    "judge/questions": Metric(
+        "Criteria to judge", "criteria without a check, over a batch's rollouts in all processes"
     ),
-    "judge/calls": Metric("Requests to the judge", "requests sent, repeated ones included"),
-    "judge/tokens": Metric("Tokens of the judge", "prompt and answer, as the endpoint counts them", "tokens"),
-    "judge/seconds": Metric("Time to judge", "wall seconds of a batch's criteria, the cache's included", "s"),
+    "judge/cached": Metric(
+        "Verdicts from the cache",
+        "criteria of a batch, in all processes, whose verdict was known already; nothing is sent for them",
+    ),
+    "judge/calls": Metric(
+        "Requests to the judge", "requests sent for a batch by all processes, repeated ones included"
+    ),
+    "judge/tokens": Metric(
+        "Tokens of the judge", "prompt and answer, of all requests for a batch, as the endpoint counts them", "tokens"
+    ),
+    "judge/seconds": Metric(
+        "Time to judge", "wall seconds of a batch's criteria, the cache's included; mean over processes", "s"
+    ),
     "judge/failed": Metric(
         "Share of the judge's criteria without a verdict",
         "judge/questions without a verdict ÷ judge/questions",

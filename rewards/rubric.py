@@ -16,6 +16,7 @@ from rewards.criteria import reading, running
 from rewards.criteria.item import Criterion, Verdict
 from rewards.criteria.scoring import OnError, Undecided, aggregate, score
 from rewards.judge import Counts, Judge, JudgeError, Question
+from rewards.judges.limits import processes
 
 WINDOW = 1000
 """Verdicts over which `at_most` counts."""
@@ -234,9 +235,12 @@ class Rubric:
             log_metric("rubric/failed", every.count(Verdict.FAILED) / len(every))
             if (mean := aggregate(scores)) is not None:
                 log_metric("rubric/clipped_mean", mean)
+        if log_metric is not None and self.judge is not None:
+            # TRL takes the mean over those processes that log one; what is paid for is the sum.
+            for name in ("questions", "calls", "cached", "tokens"):
+                log_metric(f"judge/{name}", getattr(counts, name) * processes())
+            log_metric("judge/seconds", counts.seconds)
         if log_metric is not None and counts.questions:
-            for name in ("questions", "calls", "cached", "tokens", "seconds"):
-                log_metric(f"judge/{name}", getattr(counts, name))
             log_metric("judge/failed", counts.failed / counts.questions)
             agreed = [one["agreement"] for row in found for one in row if one["agreement"] is not None]
             if agreed:

@@ -12,6 +12,12 @@ from contextlib import asynccontextmanager, suppress
 MINUTE = 60.0
 
 
+def processes() -> int:
+    """Training processes of the run that this one belongs to."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    return max(1, int(world)) if world.isdecimal() else 1
+
+
 class Window:
     """At most `limit` of something in any span of `seconds`. Time is handed in.
 
@@ -62,8 +68,7 @@ class Limits:
     processes each keeps to its share."""
 
     def __init__(self, concurrency: int, requests: float | None, tokens: float | None):
-        world = os.environ.get("WORLD_SIZE", "1")
-        share = max(1, int(world)) if world.isdigit() else 1
+        share = processes()
         self._room = asyncio.Semaphore(concurrency)
         self._turn = asyncio.Lock()
         self._ended = asyncio.Event()

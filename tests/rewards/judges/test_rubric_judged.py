@@ -54,6 +54,18 @@ def test_the_published_table(serve, rubric, mode):
     assert told["rubric"][3]["criteria"][0]["why"] == "looked for alpha"
 
 
+def test_what_it_costs_is_of_all_processes(serve, monkeypatch):
+    """TRL takes the mean over those that log it: half of it if one of two had nothing to ask, all of it if that one says nothing."""
+    judge = {"model": "m", "url": serve().url}
+    alone, idle = {}, {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ask(Rubric(judge=judge), ["alpha", "beta"], log_metric=alone.__setitem__)
+    ask(Rubric(judge=judge), ["alpha"], [{**MIXED[1]}], log_metric=idle.__setitem__)
+    names = ("questions", "calls", "cached", "tokens")
+    assert [(alone[f"judge/{n}"] + idle[f"judge/{n}"]) / 2 for n in names] == [6, 6, 0, 600]
+    assert "judge/failed" not in idle
+
+
 def test_a_judged_criterion_needs_a_judge():
     with pytest.raises(ValueError, match=r"^row a: criterion 1 \('says alpha'\) has no check and there is no judge"):
         Rubric().check([{"row_id": "a", "rubric": RUBRIC}])
