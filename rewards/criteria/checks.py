@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,17 +132,29 @@ def _contains(texts: Any, ignore_case: Any = True) -> Callable[[str], tuple[bool
 
 def _json_schema(schema: Any) -> Callable[[str], tuple[bool, str]]:
     import jsonschema
-    import referencing
+    import referencing.exceptions
+    import referencing.jsonschema
 
     if not isinstance(schema, (dict, bool)):
         raise ValueError(f"the schema should be a mapping, not {type(schema).__name__}")
-    if outside := _outside(schema):
-        raise ValueError(f"$ref {outside!r} leads out of the schema; nothing is fetched, so put it under $defs")
+    refs = set(_refs(schema))
+    if outside := sorted(ref for ref in refs if not ref.startswith("#")):
+        raise ValueError(f"$ref {outside[0]!r} leads out of the schema; nothing is fetched, so put it under $defs")
     kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     try:
         kind.check_schema(schema)
     except (jsonschema.SchemaError, RecursionError) as error:
         raise ValueError(f"not a JSON schema: {getattr(error, 'message', error)}") from error
+    # Looked up now: else no answer would ever have a verdict.
+    resource = referencing.Resource.from_contents(schema, default_specification=referencing.jsonschema.DRAFT202012)
+    resolver = (
+        referencing.Registry().with_resource(resource.id() or "", resource).crawl().resolver(resource.id() or "")
+    )
+    for ref in sorted(refs):
+        try:
+            resolver.lookup(ref)
+        except referencing.exceptions.Unresolvable as error:
+            raise ValueError(f"$ref {ref!r} leads nowhere; what it names should stand in the schema") from error
     validator = kind(schema, registry=referencing.Registry())
     fence = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL)
 
@@ -158,14 +170,14 @@ def _json_schema(schema: Any) -> Callable[[str], tuple[bool, str]]:
     return found
 
 
-def _outside(schema: Any) -> str | None:
-    """The first `$ref` that is not inside the schema."""
+def _refs(schema: Any) -> Iterator[str]:
+    """What the schema refers to. Data in it (`const`, `enum`) refers to nothing."""
     if isinstance(schema, dict):
-        ref = schema.get("$ref")
-        if isinstance(ref, str) and not ref.startswith("#"):
-            return ref
-        return next(filter(None, map(_outside, schema.values())), None)
-    return next(filter(None, map(_outside, schema)), None) if isinstance(schema, list) else None
+        yield from (schema[name] for name in ("$ref", "$dynamicRef") if isinstance(schema.get(name), str))
+        schema = [value for name, value in schema.items() if name not in ("const", "enum", "default", "examples")]
+    if isinstance(schema, list):
+        for value in schema:
+            yield from _refs(value)
 
 
 def _no_constant(name: str) -> Any:
