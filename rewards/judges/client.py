@@ -1,4 +1,4 @@
-"""One endpoint, asked patiently: retries with jitter, and one probe at a time while it is lost. Bound to its event loop."""
+"""One endpoint, asked patiently: retries with jitter, and one probe for all while it is lost. Bound to its event loop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,7 +99,8 @@ class Client:
         self._lost_since: float | None = None
         self._last = ""
         """What it did instead of answering."""
-        self._probing = False
+        self._probe: asyncio.Event | None = None
+        """While one request looks for it: set as soon as that is over, or another is answered."""
         self._looked = float("-inf")
         """When it was last looked for."""
 
@@ -114,9 +116,10 @@ class Client:
         why, pause = "", 0.0
         for attempt in range(self.settings.retries + 1):
             await asyncio.sleep(pause)
-            async with self._limits.request(guess, self._given_up) as took, self._allowed():
-                counts.calls += 1
-                found = await self._once(prompt, schema, seed)
+            async with self._limits.request(guess, self._given_up) as took:
+                with self._looking():
+                    counts.calls += 1
+                    found = await self._once(prompt, schema, seed)
                 took.append(found.tokens if isinstance(found, Reply) else 0)
             if isinstance(found, Reply):
                 counts.tokens += found.tokens
@@ -142,22 +145,34 @@ class Client:
     def _silence(self) -> str:
         return f"the judge has not answered for {self.settings.patience:g} s ({self._last})"
 
-    def _given_up(self) -> None:
+    async def _given_up(self) -> None:
+        """While the endpoint is lost one request looks for it, and those that wait for what it finds share its fate: an endpoint that
+        is back costs none of them, one that is not costs all of them one time limit."""
+        if not self._lost:
+            return
+        if (probe := self._probe) is not None:
+            await probe.wait()
         # Not right after one that found nothing, either: those that wait for their turn would each look, and each be waited for.
-        if self._lost and (self._probing or time.monotonic() - self._looked < FIRST):
+        if self._lost and (probe is not None or time.monotonic() - self._looked < FIRST):
             raise Silent(self._silence())
 
-    @contextlib.asynccontextmanager
-    async def _allowed(self) -> Any:
-        """While the endpoint is lost, one request at a time may look for it."""
-        self._given_up()
-        lost = self._lost
-        self._probing = lost or self._probing
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Around a request: if the endpoint is lost, this one looks for it."""
+        if not self._lost:
+            yield
+            return
+        self._probe = probe = asyncio.Event()
         try:
             yield
         finally:
-            if lost:
-                self._probing, self._looked = False, time.monotonic()
+            self._probe, self._looked = None, time.monotonic()
+            probe.set()
+
+    def _answered(self) -> None:
+        self._lost_since = None
+        if self._probe is not None:
+            self._probe.set()
 
     async def _once(self, prompt: str, schema: dict[str, Any], seed: int | None) -> Reply | tuple[str, float | None]:
         """An answer, or why there is none yet and how long the endpoint wants to be left alone."""
@@ -190,7 +205,7 @@ class Client:
                 key = f"; is the key in {settings.api_key_env} right?" if code != 404 else "; are url and model right?"
                 raise JudgeError(f"judge {settings.model}: {said}{key}") from error
             if code < 500 and code not in AGAIN:
-                self._lost_since = None
+                self._answered()
                 raise Silent(said) from error
             # 429 without end (nothing left to spend) is as good as no answer; one that passes is followed by answers.
             return self._missed(said), _retry_after(error)
@@ -204,7 +219,7 @@ class Client:
         except (AttributeError, TypeError, IndexError):
             said = getattr(answer, "error", None)  # some gateways send their errors with status 200
             return self._missed(self._plain(f"the answer has no choices{f': {said}' if said else ''}")), None
-        self._lost_since = None
+        self._answered()
         used = getattr(getattr(answer, "usage", None), "total_tokens", None)
         tokens = used if isinstance(used, int) and used > 0 else _guessed(prompt) + _guessed(content)
         return Reply(content, tokens, reason != "length", "" if content else self._no_text(choice))

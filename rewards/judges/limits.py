@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 MINUTE = 60.0
@@ -63,6 +63,10 @@ class Window:
             entry[1] = amount
 
 
+async def _always() -> None:
+    pass
+
+
 class Limits:
     """Concurrency, requests and tokens a minute, of one process and event loop. Rates are for the whole run: of WORLD_SIZE
     processes each keeps to its share."""
@@ -77,11 +81,11 @@ class Limits:
         self._tokens = None if tokens is None else Window(tokens / share)
 
     @asynccontextmanager
-    async def request(self, tokens: int, still: Callable[[], None] = lambda: None) -> AsyncIterator[list[int]]:
-        """Room for one request that is thought to take `tokens`; put what it took into the list that is given. `still` is called after
+    async def request(self, tokens: int, still: Callable[[], Awaitable[None]] = _always) -> AsyncIterator[list[int]]:
+        """Room for one request that is thought to take `tokens`; put what it took into the list that is given. `still` is awaited after
         each wait, and raises if the request is not to be sent any more: then it takes nothing of the rates."""
         async with self._room:
-            still()
+            await still()
             entry = await self._admitted(tokens, still)
             took: list[int] = []
             try:
@@ -91,12 +95,12 @@ class Limits:
                     self._tokens.correct(entry, took[0])
                 self._ended.set()
 
-    async def _admitted(self, tokens: int, still: Callable[[], None]) -> list[float] | None:
+    async def _admitted(self, tokens: int, still: Callable[[], Awaitable[None]]) -> list[float] | None:
         if self._requests is None and self._tokens is None:
             return None
         async with self._turn:  # first come, first served
             while True:
-                still()
+                await still()
                 now = time.monotonic()
                 waits = [w.wait(now, a) for w, a in ((self._requests, 1), (self._tokens, tokens)) if w is not None]
                 if max(waits) <= 0:

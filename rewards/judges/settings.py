@@ -69,8 +69,8 @@ class JudgeSettings:
     retries: int = 10
     """Further tries of a request that met 429, 5xx, 408, 409, a time-out or a broken connection."""
     patience: float = 120.0
-    """Seconds without any answer that is of use (nothing, 5xx, 429) after which the judge counts as lost: then one request at a time
-    looks for it, once, and others fail."""
+    """Seconds without any answer that is of use (nothing, 5xx, 429) after which the judge counts as lost: then one request looks for
+    it, once, and the others wait for what it finds; if that is nothing, all fail."""
     attempts: int = 3
     """Answers asked for until one can be read."""
     cache: str | None = None

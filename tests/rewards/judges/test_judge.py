@@ -207,6 +207,31 @@ def test_it_comes_back_after_it_was_lost(serve):
     assert asyncio.run(run()) == ([FAILED] * 4, RIGHT)
 
 
+@pytest.mark.parametrize("limits", [{}, {"requests_per_minute": 6000.0}], ids=str)
+def test_a_judge_that_is_back_costs_no_verdict(serve, limits):
+    """All of a batch is asked at once: those that come while one looks for the judge wait for what it finds."""
+    lost = [True]
+    server = serve(lambda n, body: 500 if lost[0] else time.sleep(0.1))
+    questions = asked("w7", *(f"says w{k}" for k in range(200)))
+
+    async def run():
+        judge = Judge({"model": "m", "url": server.url, "retries": 1000, "patience": 0.2, **limits})
+        first = await judge.rule(questions[:4])
+        await asyncio.sleep(0.05)
+        again = await judge.rule(questions[:40])
+        tried = len(server.bodies)
+        lost[0] = False
+        await asyncio.sleep(0.05)
+        found = await judge.rule(questions)
+        await judge.close()
+        return verdicts(first), verdicts(again), tried, verdicts(found)
+
+    first, again, tried, found = asyncio.run(run())
+    assert (first, again) == ([FAILED] * 4, [FAILED] * 40)
+    assert len(server.bodies) == tried + 200
+    assert (found.count(MET), found.count(UNMET)) == (1, 199)
+
+
 TALK = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi."}]
 ANOTHER_VERDICT = [
     {"model": "n"},
