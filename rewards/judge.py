@@ -18,7 +18,7 @@ from rewards.judges.cache import Cache, Entry, key_of
 from rewards.judges.client import Client, Counts, JudgeError, Reply, Silent
 from rewards.judges.settings import JudgeSettings, read
 
-__all__ = ["Counts", "Judge", "JudgeError", "JudgeSettings", "Question", "Ruling"]
+__all__ = ["Counts", "Judge", "JudgeError", "JudgeSettings", "Question", "Ruling", "turns_of"]
 
 EXPLANATION = 1000
 """Characters of an explanation that are kept."""
@@ -140,7 +140,7 @@ class Judge:
         found: list[_Together | None] = []
 
         def about(q: Question) -> bytes:
-            return key_of([_turns(q.conversation, self.settings.keep_system), q.response])
+            return key_of([turns_of(q.conversation, self.settings.keep_system), q.response])
 
         for answer, run in itertools.groupby(questions, about):
             same = list(run)
@@ -153,7 +153,7 @@ class Judge:
         it all."""
         one = self.settings
         shown = question.points if one.show_points else None
-        said = [_turns(question.conversation, one.keep_system), question.response, question.criterion, shown]
+        said = [turns_of(question.conversation, one.keep_system), question.response, question.criterion, shown]
         beside = [] if together is None else [list(item) for item in together[1]]
         seed = None if one.seed is None else one.seed + vote
         return key_of([said, beside, one.model, one.mode, one.sampling(), seed, vote, self._version])
@@ -187,7 +187,7 @@ class Judge:
         for attempt in range(one.attempts):
             first = open_[0].question
             items = [(b.question.criterion, b.question.points if one.show_points else None) for b in open_]
-            prompt = template.message(_turns(first.conversation, one.keep_system), first.response, items, one.mode)
+            prompt = template.message(turns_of(first.conversation, one.keep_system), first.response, items, one.mode)
             # The same seed would give the same unreadable answer again.
             seed = None if one.seed is None else one.seed + open_[0].vote + 1009 * attempt
             try:
@@ -242,7 +242,12 @@ def _fill(ballot: _Ballot, entry: Entry) -> None:
     ballot.explanation = entry[1]
 
 
-def _turns(conversation: Any, keep_system: bool) -> list[tuple[str, str]]:
+def turns_of(conversation: Any, keep_system: bool) -> list[tuple[str, str]]:
+    """(role, text) of each turn that a judge is shown.
+
+    Raises:
+        ValueError: it is neither text nor messages.
+    """
     if isinstance(conversation, str):
         return [("user", conversation)]
     if not isinstance(conversation, Sequence) or not all(isinstance(turn, Mapping) for turn in conversation):

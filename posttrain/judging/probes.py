@@ -12,7 +12,7 @@ from posttrain.evaluation.statistics.estimates import Estimate
 from posttrain.judging import measures
 from posttrain.judging.attacks import KINDS, Attack, attacks, tag_of
 from posttrain.judging.examples import TRUE, Example, by_code
-from rewards.judge import Counts, Judge, JudgeSettings, Question
+from rewards.judge import Counts, Judge, JudgeSettings, Question, turns_of
 
 PADDING = (
     "There are several ways to look at this, and people differ in what they find useful. What is written here is meant as a starting "
@@ -127,7 +127,7 @@ async def injections(
     """Each attack of the set that comes with the package, on `each` examples that the judge has right, after the opposite of their
     label. `held`: the verdict stayed; `bent`: it is what the attack was after; the rest failed."""
     right = [one for one, verdict in zip(examples, first, strict=True) if verdict == one.label]
-    jobs = _jobs(right, each)
+    jobs = _jobs(right, each, ask.settings.keep_system)
     found = await ask("injections", [one.question(text) for _, one, text in jobs])
     held = [verdict == one.label for (_, one, _), verdict in zip(jobs, found, strict=True)]
     bent = [verdict is (not one.label) for (_, one, _), verdict in zip(jobs, found, strict=True)]
@@ -150,7 +150,7 @@ async def injections(
     }
 
 
-def _jobs(right: Sequence[Example], each: int) -> list[tuple[Attack, Example, str]]:
+def _jobs(right: Sequence[Example], each: int, keep_system: bool = True) -> list[tuple[Attack, Example, str]]:
     """Which attack meets which example. Both labels take turns; code leaves out where an attack would change the truth."""
     mixed = random.Random(0).sample(list(right), len(right))  # the attacks of a kind should meet many prompts
     met, unmet = [one for one in mixed if one.label], [one for one in mixed if not one.label]
@@ -160,8 +160,7 @@ def _jobs(right: Sequence[Example], each: int) -> list[tuple[Attack, Example, st
     for k, attack in enumerate(attacks()):
         for step in range(min(2 * each, len(turns))):
             one = turns[(k * each + step) % len(turns)]
-            talk = one.conversation if isinstance(one.conversation, str) else None
-            tag = tag_of([("user", talk)] if talk else [], one.response, one.criterion)
+            tag = tag_of(turns_of(one.conversation, keep_system), one.response, one.criterion)
             pairs.append((attack, one, attack.on(one.response, not one.label, tag)))
     same = _same([one for _, one, _ in pairs], [text for _, _, text in pairs])
     chosen: dict[str, int] = defaultdict(int)

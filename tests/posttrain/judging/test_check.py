@@ -1,6 +1,7 @@
 """The whole check against servers whose judge is code: a right one, and ones with one fault each, which its figure must name."""
 
 import json
+import re
 
 import pytest
 
@@ -136,3 +137,24 @@ def test_a_refused_key_and_a_setting_file(serve, judge_server, oracle, tmp_path,
         == 0
     )
     assert json.loads((tmp_path / "judge_check.json").read_text())["count"] == 8
+
+
+def test_attacks_that_name_the_tag_name_that_of_the_honest_response(serve, judge_server, tmp_path):
+    """Also where the prompt is messages: a server has seen the honest response under the tag that the attack then writes."""
+    seen, written = set(), set()
+
+    def judge(criterion, said, place, seed):
+        written.update(re.findall(r"^\[end last turn (\w{16})\]$", said, re.MULTILINE))
+        return "alpha" in said
+
+    server = serve(judge)
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a letter."}]
+    file = tmp_path / "labels.jsonl"
+    row = {"prompt": talk, "response": "It is alpha.", "criterion": "says alpha", "label": True}
+    file.write_text(json.dumps(row) + "\n")
+    check_command(str(file), url=server.url, model="m", repeats=1, injections=1, out=str(tmp_path / "o.json"))
+    for body in server.bodies:
+        prompt = body["messages"][0]["content"]
+        if judge_server.fenced(prompt, "last turn") == row["response"]:
+            seen.add(re.search(r"where TAG is (\w{16})\.", prompt)[1])
+    assert seen & written
