@@ -95,7 +95,8 @@ class Client:
         if settings.url is not None:
             # What the environment says of an account at OpenAI is no business of another endpoint.
             self._client.organization = self._client.project = None
-        self._limits = Limits(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute)
+        who = (settings.url, settings.model)
+        self._limits = Limits(settings.concurrency, settings.requests_per_minute, settings.tokens_per_minute, who)
         self._lost_since: float | None = None
         self._last = ""
         """What it did instead of answering."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 
 MINUTE = 60.0
@@ -67,18 +67,28 @@ async def _always() -> None:
     pass
 
 
-class Limits:
-    """Concurrency, requests and tokens a minute, of one process and event loop. Rates are for the whole run: of WORLD_SIZE
-    processes each keeps to its share."""
+_windows: dict[tuple[Hashable, str, float], Window] = {}
+"""What was asked of each endpoint in this process, by whatever judge and in whatever event loop."""
 
-    def __init__(self, concurrency: int, requests: float | None, tokens: float | None):
+
+def _window(who: Hashable, what: str, limit: float | None) -> Window | None:
+    if limit is None:
+        return None
+    return Window(limit) if who is None else _windows.setdefault((who, what, limit), Window(limit))
+
+
+class Limits:
+    """Concurrency, of one event loop, and requests and tokens a minute, of all in this process that ask the same `who` (None: of
+    this object). Rates are for the whole run: of WORLD_SIZE processes each keeps to its share."""
+
+    def __init__(self, concurrency: int, requests: float | None, tokens: float | None, who: Hashable = None):
         share = processes()
         self._room = asyncio.Semaphore(concurrency)
         self._turn = asyncio.Lock()
         self._ended = asyncio.Event()
         """Since the one whose turn it is began to wait, a request has ended: it may have taken less than was thought."""
-        self._requests = None if requests is None else Window(requests / share)
-        self._tokens = None if tokens is None else Window(tokens / share)
+        self._requests = _window(who, "requests", None if requests is None else requests / share)
+        self._tokens = _window(who, "tokens", None if tokens is None else tokens / share)
 
     @asynccontextmanager
     async def request(self, tokens: int, still: Callable[[], Awaitable[None]] = _always) -> AsyncIterator[list[int]]:

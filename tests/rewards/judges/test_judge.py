@@ -390,6 +390,22 @@ def test_an_endpoint_that_does_not_count_does_not_pass_the_limit(serve, monkeypa
     assert counts.tokens == counted[0] > len(said) // 4 + 300  # and the prompt's
 
 
+def test_a_minute_is_one_for_all_that_ask_the_same_judge(serve, monkeypatch):
+    """`posttrain judge check` makes a judge for each of its parts, two rewards of a run one each, and each loop has its own client."""
+    from rewards.judges import limits
+
+    monkeypatch.setattr(limits, "Window", functools.partial(limits.Window, seconds=1.0))
+    arrived = []
+    server = serve(lambda n, body: arrived.append(time.monotonic()))
+    for seed in range(3):
+        assert verdicts(rule(server, QUESTIONS, seed=seed, requests_per_minute=4.0)) == RIGHT
+    assert arrived[4] - arrived[0] > 0.5
+    assert arrived[8] - arrived[4] > 0.5
+    began = time.monotonic()
+    assert verdicts(rule(serve(), QUESTIONS, requests_per_minute=4.0)) == RIGHT
+    assert time.monotonic() - began < 0.9
+
+
 def test_an_endpoint_that_asks_for_no_pause_gets_one(serve, monkeypatch):
     from rewards.judges import client
 
