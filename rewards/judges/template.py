@@ -116,7 +116,7 @@ def version() -> str:
 
 def _line(item: Item) -> str:
     text, points = item
-    return text if points is None else f"[{points:g}] {text}"
+    return text if points is None else f"[{points:.15g}] {text}"
 
 
 def _numbered(number: int, item: Item) -> str:

@@ -23,6 +23,13 @@ def test_a_list_within_a_criterion_is_not_taken_for_criteria(judge_server):
     assert lines[1:3] == ["   1. iron", "   2. zinc"]
 
 
+@pytest.mark.parametrize(
+    ("points", "shown"), [(5.0, "5"), (-8, "-8"), (2.5, "2.5"), (0.1 + 0.2, "0.3"), (1234567.0, "1234567")]
+)
+def test_points_are_shown_whole(points, shown):
+    assert f"\n[{shown}] says x\n" in template.message(TURNS, "a", [("says x", points)], "criterion")
+
+
 def test_points_are_shown_or_not():
     assert "[-3] says x" in template.message(TURNS, "a", [("says x", -3.0)], "criterion")
     assert "says x" in template.message(TURNS, "a", [("says x", None)], "criterion")
