@@ -11,6 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from rewards import strict
 from rewards.criteria import checks
 from rewards.criteria.item import Criterion
 
@@ -35,7 +36,7 @@ def rubric(value: Any, where: str, *, code: bool = False) -> list[Criterion]:
     """
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = strict.from_json(value)
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{where}: the rubric is a text, but not JSON: {str(error) or 'nested too deeply'}"
@@ -85,10 +86,10 @@ def yaml_file(path: str | Path) -> list[Criterion]:
 
     file = Path(path).expanduser()
     try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+        value = strict.from_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: not YAML: {' '.join(str(error).split())[:200]}") from error
     if isinstance(value, Mapping) and set(value) == {"criteria"}:
         value = value["criteria"]
@@ -112,9 +113,10 @@ def healthbench(row: Mapping[str, Any], where: str) -> list[Any]:
         value = holder.get("rubrics") if isinstance(holder, Mapping) else None
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except ValueError as error:
-                raise ValueError(f"{where}: rubrics is a text, but not JSON: {error}") from error
+                value = strict.from_json(value)
+            except (ValueError, RecursionError) as error:
+                why = str(error) or "nested too deeply"
+                raise ValueError(f"{where}: rubrics is a text, but not JSON: {why}") from error
         if value is not None:
             if isinstance(value, Mapping) or not isinstance(value, Iterable):
                 raise ValueError(f"{where}: rubrics should be a list, not {type(value).__name__}")

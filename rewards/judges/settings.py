@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 from urllib.parse import urlsplit
 
+from rewards import strict
+
 OWN = {
     "model": "model",
     "messages": "",
@@ -149,10 +151,10 @@ def mapping(value: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
 
         file = Path(value).expanduser()
         try:
-            value = yaml.safe_load(file.read_text(encoding="utf-8"))
+            value = strict.from_yaml(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ValueError(f"judge: {file} cannot be read: {error.strerror}") from error
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise ValueError(f"judge: {file} is not YAML: {' '.join(str(error).split())[:200]}") from error
         variable = value.get("api_key_env", "POSTTRAIN_") if isinstance(value, Mapping) else "POSTTRAIN_"
         if not str(variable).startswith("POSTTRAIN_"):

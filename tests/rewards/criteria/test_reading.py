@@ -57,6 +57,7 @@ def test_what_cannot_be_scored_is_refused_with_its_place(item, words):
         ("text", "the rubric is a text, but not JSON: Expecting value"),
         ("[" * 100_000, "the rubric is a text, but not JSON"),
         ("3", "not int"),
+        ('[{"criterion": "x", "points": 1, "points": 9}]', "'points' stands twice"),
         ({"criterion": "x", "points": 1}, "not dict"),
     ],
 )
@@ -105,9 +106,17 @@ def test_a_yaml_file(tmp_path):
     file.write_text("- {criterion: x, points: .nan}\n")
     with pytest.raises(ValueError, match=r"r\.yaml: criterion 1 has points nan"):
         reading.yaml_file(file)
+    file.write_text("[" * 5000)
+    with pytest.raises(ValueError, match=r"r\.yaml: not YAML"):
+        reading.yaml_file(file)
     file.write_text("- {criterion: [")
     with pytest.raises(ValueError, match=r"r\.yaml: not YAML"):
         reading.yaml_file(file)
+    file.write_text("- criterion: x\n  points: 1\n  points: -3\n")
+    with pytest.raises(ValueError, match=r"r\.yaml: not YAML: 'points' stands twice .*line 3"):
+        reading.yaml_file(file)
+    file.write_text("- &one {criterion: x, points: 1}\n- {<<: *one, criterion: y}\n")
+    assert [(c.text, c.points) for c in reading.yaml_file(file)] == [("x", 1), ("y", 1)]
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         reading.yaml_file(tmp_path / "none.yaml")
 

@@ -57,6 +57,13 @@ def test_from_yaml(tmp_path):
     assert (found.model, found.votes, found.temperature, found.seed) == ("m", 3, 1, None)
 
 
+def test_a_setting_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "judge.yaml"
+    file.write_text("model: m\nvotes: 1\nvotes: 3\ntemperature: 1\n")
+    with pytest.raises(ValueError, match=r"^judge: .*judge\.yaml is not YAML: 'votes' stands twice"):
+        settings.read(str(file))
+
+
 def test_a_file_does_not_choose_among_all_variables(tmp_path):
     file = tmp_path / "judge.yaml"
     file.write_text("model: m\nurl: http://127.0.0.1:1/v1\napi_key_env: GITHUB_TOKEN\n")
