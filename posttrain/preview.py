@@ -18,6 +18,7 @@ from posttrain.errors import Mistake
 from posttrain.evaluation import BENCHMARKS
 from posttrain.evaluation.adaptive import entry
 from posttrain.imports import Use, resolve_path
+from posttrain.preflight.answers import FORMS
 from posttrain.recipe import Recipe
 from posttrain.recipe.check import check
 from posttrain.recipe.homes import trl_arguments
@@ -97,36 +98,52 @@ def _prompt(console: Console, recipe: Recipe, tokenizer: Any, judged: list[Judge
             console.print(f"[dim]{label}:[/] {escape(_text(row[column]))}", highlight=False)
     if not judged or row.get("answer") is None:
         return
-    for label, completion in right_and_wrong(str(row["answer"])).items():
-        scores = score_one(judged, row, completion, tokenizer)
-        told = ", ".join(f"{name} {value}" for name, value in scores.items())
+    for label, completion, scores in right_and_wrong(judged, row, tokenizer):
+        told = ", ".join(f"{name} {_told(value)}" for name, value in scores.items())
         console.print(f"[dim]{label} completion[/] {escape(completion)} [dim]->[/] {escape(told)}", highlight=False)
 
 
-def right_and_wrong(answer: str) -> dict[str, str]:
-    """A completion that states the answer in a box, and one that states another."""
-    gold = answer.rsplit("####", 1)[-1].strip()
-    other = str(int(gold) + 1) if gold.lstrip("-").isdigit() else f"{gold} + 1"
-    return {"right": f"\\boxed{{{gold}}}", "wrong": f"\\boxed{{{other}}}"}
+def right_and_wrong(
+    judged: list[Judged], row: Mapping[str, Any], tokenizer: Any
+) -> list[tuple[str, str, dict[str, float | str]]]:
+    """(right or wrong, a completion that gives the answer or another one, each reward's word on it), in the form in use that the
+    rewards like best."""
+    gold = str(row["answer"]).rsplit("####", 1)[-1].strip()
+    forms = [form for _, form in FORMS if form is not None]
+    forms.insert(1, forms.pop(forms.index("%s")))  # rather bare than in marks that make no difference
+    told = score(judged, row, [form % gold for form in forms], tokenizer)
+    worth = [sum(one.setting.weight * v for one in judged if not isinstance(v := t[one.name], str)) for t in told]
+    best = max(range(len(forms)), key=lambda i: worth[i])  # the first of equals
+    other = forms[best] % (str(int(gold) + 1) if gold.lstrip("-").isdigit() else f"{gold} + 1")
+    wrong = score(judged, row, [other], tokenizer)[0]
+    return [("right", forms[best] % gold, told[best]), ("wrong", other, wrong)]
 
 
-def score_one(judged: list[Judged], row: Mapping[str, Any], completion: str, tokenizer: Any) -> dict[str, str]:
-    """Each reward's word on one completion: a number, `not judged`, or its fault."""
+def score(
+    judged: list[Judged], row: Mapping[str, Any], completions: list[str], tokenizer: Any
+) -> list[dict[str, float | str]]:
+    """Each reward's word on each completion: a number, `not judged`, or its fault."""
+    n = len(completions)
     chat = not isinstance(row["prompt"], str)
-    given = [{"role": "assistant", "content": completion}] if chat else completion
-    ids = tokenizer(completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    columns = {k: [v] for k, v in row.items() if k not in ("prompt", "completion")}
-    told = {}
+    given = [[{"role": "assistant", "content": text}] for text in completions] if chat else completions
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for text in completions]
+    columns = {k: [v] * n for k, v in row.items() if k not in ("prompt", "completion")}
+    told: list[dict[str, float | str]] = [{} for _ in completions]
     for one in judged:
         if rubrics.judge_of(Use(one.setting.use, dict(one.setting.with_), one.where)) is not None:
-            told[one.name] = "not asked (a judge decides)"  # a plan costs nothing, and needs no server
+            for said in told:
+                said[one.name] = "not asked (a judge decides)"  # a plan costs nothing, and needs no server
             continue
-        scores = one.guard.score([row["prompt"]], [given], [ids], columns, {})
-        if scores.faults:
-            told[one.name] = f"{scores.faults[0].kind}: {scores.faults[0].text}"
-        else:
-            told[one.name] = "not judged" if scores.values[0] is None else f"{scores.values[0]:.3f}"
+        scores = one.guard.score([row["prompt"]] * n, given, ids, columns, {})
+        faults = {fault.row: fault for fault in scores.faults}
+        for i, (said, value) in enumerate(zip(told, scores.values, strict=True)):
+            fault = faults.get(i) or faults.get(None)
+            said[one.name] = f"{fault.kind}: {fault.text}" if fault else "not judged" if value is None else value
     return told
+
+
+def _told(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"
 
 
 def _pairs(values: Mapping[str, Any]) -> Table:
