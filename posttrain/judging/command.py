@@ -16,7 +16,8 @@ from posttrain.evaluation.statistics.estimates import Estimate
 from posttrain.judging import probes
 from posttrain.judging.attacks import KINDS
 from posttrain.judging.examples import SHIPPED, Example, load
-from rewards.judge import JudgeSettings
+from rewards.criteria.item import Verdict
+from rewards.judge import Judge, JudgeSettings
 from rewards.judges import settings as judge_settings
 from rewards.judges import template
 
@@ -60,6 +61,7 @@ def check_command(
     with _bar() as progress:
         ask = probes.Asking(settings, progress)
         try:
+            asyncio.run(_heard(settings))
             found = asyncio.run(_ask(ask, examples, repeats, injections))
         except ValueError as error:  # JudgeError, a key or a cache that cannot be used
             raise Mistake(str(error)) from error
@@ -81,6 +83,22 @@ def check_command(
     rundir.write_json(file, plain(result))
     print(terminal.line(f"written to {file}"))
     return result
+
+
+async def _heard(settings: JudgeSettings) -> None:
+    """One that says nothing at all is not waited for as long as a training run would wait. Whatever else it says is measured.
+
+    Raises:
+        Mistake: no answer to one plain question.
+    """
+    judge = Judge(settings)
+    try:
+        ruling = await judge.trial()
+    finally:
+        await judge.close()
+    if ruling.verdict is Verdict.FAILED and not ruling.tokens:
+        mend = "start it, or mend its settings (url, model, structured, extra)"
+        raise Mistake(f"judge {settings.model} at {settings.url or 'OpenAI'}: no answer: {ruling.explanation}; {mend}")
 
 
 async def _ask(ask: probes.Asking, examples: list[Example], repeats: int, injections: int) -> dict[str, Any]:

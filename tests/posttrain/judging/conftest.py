@@ -31,6 +31,8 @@ def serve(judge_server, monkeypatch):
             alone = "and one criterion." in prompt.partition("\n")[0]
             listed = judge_server.fenced(prompt, "criterion" if alone else "criteria")
             criteria = [listed] if alone else [line.partition(". ")[2] for line in listed.split("\n")]
+            if criteria == ["The turn says hello"]:  # asked first of all, to see whether it is there
+                return json.dumps({"explanation": "x", "criteria_met": True})
             found = [judge(c, said, k / max(1, len(criteria) - 1), body.get("seed")) for k, c in enumerate(criteria)]
             if any(isinstance(one, str) for one in found):
                 return next(one for one in found if isinstance(one, str))

@@ -124,6 +124,22 @@ def test_mistakes_are_one_line(words, said, tmp_path, monkeypatch, capsys):
     assert len([line for line in err.splitlines() if "questions" not in line]) == 1
 
 
+def test_one_that_is_not_there_is_not_waited_for(judge_server, monkeypatch, capsys, tmp_path):
+    from rewards.judges import client
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(client, "FIRST", 0.01)
+    server = judge_server.Server(lambda n, body: 503)
+    assert cli.main(["judge", "check", "--url", server.url, "--model", "m"]) == 2
+    assert "judge m at http" in (err := capsys.readouterr().err)
+    assert "no answer: status 503" in err
+    assert len(server.bodies) == 2
+    server.stop()
+    assert cli.main(["judge", "check", "--url", server.url, "--model", "m"]) == 2
+    assert "no answer: cannot be reached" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_refused_key_and_a_setting_file(serve, judge_server, oracle, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     server = judge_server.Server(lambda n, body: 401)
