@@ -52,7 +52,11 @@ def widest(
         try:
             added = longest(row, turn)
         except Exception as error:  # a column that is not there, or a template that takes no such turn
-            raise Mistake(f"rollouts.strategy: {' '.join(str(error).split())[:400]}") from error
+            told = " ".join(str(error).split())[:400]
+            # A template's own words name neither the row nor a way out.
+            ours = told.startswith(f"row {row.row_id}: ")
+            told = told if ours else f"row {row.row_id}: {told}{_otherwise(strategy)}"
+            raise Mistake(f"rollouts.strategy: {told}") from error
         prompt = len(turn(row.prompt))
         scaffold, name = max((found.scaffold, found.scaffold_row), (added, row.row_id), key=lambda pair: pair[0])
         found = Widest(scaffold, name, max(found.prompt, prompt + added))
@@ -68,3 +72,9 @@ def widest(
             "or raise model.max_length"
         )
     return found
+
+
+def _otherwise(strategy: Any) -> str:
+    if getattr(strategy, "place", None) != "system":
+        return ""
+    return "; where the chat template takes no system turn, set rollouts.strategy.with.place: user"

@@ -16,6 +16,7 @@ from rollouts.records import Ask, Completion, Prompt, Rollout, Row, Session
 from rollouts.seeds import derive
 from rollouts.strategies import hints, leak, schedules
 from rollouts.strategies.schedules import Inter, Intra
+from rollouts.strategies.settings import among, flags, in_range, numbers, texts, whole
 
 log = logging.getLogger(__name__)
 
@@ -89,17 +90,23 @@ class Scaffold:
         passes: float = 1.0,
         enough: float = 0.5,
     ):
-        _among("show", show, ("criteria", "steps"))
-        _among("inter", inter, schedules.INTER)
-        _among("intra", intra, schedules.INTRA)
-        _among("place", place, ("system", "user"))
-        _among("scaffold_negative", scaffold_negative, ("keep", "drop"))
-        _range("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
-        _range("t0", t0, 0 <= t0 <= 1, "from 0 to 1, a share of the training")
-        _range("power", power, 0 < power < float("inf"), "a positive number")
-        _range("max_tokens", max_tokens, max_tokens is None or max_tokens >= 1, "at least 1")
-        _range("enough", enough, 0 < enough <= 1, "above 0, at most 1")
-        _range("m", m, (m is not None and m >= 0) == (intra == "binary"), "given with intra: binary alone, at least 0")
+        texts(column=column, answer_column=answer_column, form=form)
+        numbers(alpha=alpha, t0=t0, power=power, passes=passes, enough=enough)
+        whole(m=m, max_tokens=max_tokens)
+        flags(in_loss=in_loss, show_points=show_points, secrecy=secrecy)
+        among("show", show, ("criteria", "steps"))
+        among("inter", inter, schedules.INTER)
+        among("intra", intra, schedules.INTRA)
+        among("place", place, ("system", "user"))
+        among("scaffold_negative", scaffold_negative, ("keep", "drop"))
+        in_range("alpha", alpha, alpha > 0, "a positive number")
+        in_range("t0", t0, 0 <= t0 <= 1, "from 0 to 1, a share of the training")
+        in_range("power", power, power > 0, "a positive number")
+        in_range("max_tokens", max_tokens, max_tokens is None or max_tokens >= 1, "at least 1")
+        in_range("enough", enough, 0 < enough <= 1, "above 0, at most 1")
+        in_range(
+            "m", m, (m is not None and m >= 0) == (intra == "binary"), "given with intra: binary alone, at least 0"
+        )
         if show == "criteria" and (answer_column is not None or form is not None):
             raise ValueError("scaffold: answer_column and form go with show: steps; leave them out")
         if in_loss and scaffold_negative == "drop":
@@ -210,11 +217,21 @@ class Scaffold:
         return hints.worked([steps[i] for i in shown if i < len(steps)], answer=answer, form=self.form)
 
     def longest(self, row: Row, encode: Callable[[Prompt], list[int]]) -> int:
-        """Tokens that the whole scaffold adds to a row's prompt, or `max_tokens` where that is less."""
+        """Tokens that the whole scaffold adds to a row's prompt, or `max_tokens` where that is less.
+
+        Raises:
+            ValueError: the row lacks the column, or the chat template leaves the scaffold out.
+        """
         everything = self.chosen(row, 1.0, 0)
         if not everything:
             return 0
-        added = len(encode(self.prompt(row, everything))) - len(encode(row.prompt))
+        plain, told = encode(row.prompt), encode(self.prompt(row, everything))
+        if told == plain:
+            raise ValueError(
+                f"row {row.row_id}: the chat template drops {self.place} turns without a word, so nothing of the scaffold would be seen; "
+                f"set rollouts.strategy.with.place: {'user' if self.place == 'system' else 'system'}"
+            )
+        added = len(told) - len(plain)
         return added if self.max_tokens is None else min(added, self.max_tokens)
 
     def learn(self, row_ids: Iterable[str], rewards: Iterable[float | None]) -> None:
@@ -271,13 +288,3 @@ class Scaffold:
                 f"row {row.row_id}: column {self.answer_column} is empty; scaffold takes the answer from it"
             )
         return str(row.columns[self.answer_column])
-
-
-def _among(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"scaffold: {name} is {value!r}; it should be one of {', '.join(allowed)}")
-
-
-def _range(name: str, value: Any, fits: bool, what: str) -> None:
-    if not fits:
-        raise ValueError(f"scaffold: {name} is {value}; it should be {what}")

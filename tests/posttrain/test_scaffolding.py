@@ -79,6 +79,24 @@ def test_a_row_without_the_column_is_named(tokenizer):
         of(Scaffold("marks"), tokenizer)
 
 
+REFUSING = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+)
+DROPPING = "{% for m in messages if m['role'] != 'system' %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [(REFUSING, "row a: System role not supported; "), (DROPPING, "row a: the chat template drops system")],
+)
+def test_a_template_without_system_turns_is_told_with_the_other_place(tokenizer, template, line):
+    tokenizer.chat_template = template
+    with pytest.raises(Mistake, match=rf"^rollouts\.strategy: {line}.*set rollouts\.strategy\.with\.place: user$"):
+        of(Scaffold(), tokenizer)
+    assert of(Scaffold(place="user"), tokenizer).scaffold > 0
+
+
 def recipe(tiny, tmp_path, rows=ROWS, strategy=None, **more):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -295,6 +295,15 @@ def test_a_row_without_the_column_is_one_line():
         ({"in_loss": True, "scaffold_negative": "drop"}, "in_loss is true"),
         ({"scaffold_negative": "maybe"}, "it should be one of keep, drop"),
         ({"place": "tool"}, "it should be one of system, user"),
+        ({"alpha": "1e2"}, "alpha is '1e2'; it should be a number"),
+        ({"alpha": float("inf")}, "alpha is inf; it should be a number"),
+        ({"passes": float("nan")}, "passes is nan; it should be a number"),
+        ({"intra": "binary", "m": 2.5}, "m is 2.5; it should be a whole number"),
+        ({"intra": "binary", "m": True}, "m is True; it should be a whole number"),
+        ({"max_tokens": "9"}, "max_tokens is '9'; it should be a whole number"),
+        ({"in_loss": "false"}, "in_loss is 'false'; it should be true or false"),
+        ({"secrecy": 0}, "secrecy is 0; it should be true or false"),
+        ({"column": 3}, "column is 3; it should be a text"),
     ],
 )
 def test_settings_that_make_no_sense(options, line):
