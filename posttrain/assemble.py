@@ -12,6 +12,7 @@ from posttrain import adapters, engines, models
 from posttrain.data import load_rows
 from posttrain.errors import Mistake
 from posttrain.imports import Use, load_object, resolve_path
+from posttrain.plan.batches import GROUP
 from posttrain.recipe import Recipe
 from posttrain.recipe.check import FROM_TRL as COLUMNS_FROM_TRL
 from posttrain.recipe.check import reward_names
@@ -69,7 +70,10 @@ def strategy(recipe: Recipe) -> Strategy:
     where = "rollouts.strategy"
     use = Use(resolve_path(name, STRATEGIES, f"{where}.use"), arguments, where)
     try:
-        return use.build()
+        made = use.build()
+        if callable(fits := getattr(made, "fits", None)):
+            fits(recipe.trainer.args.get("num_generations", GROUP.get(recipe.trainer.algorithm, GROUP["grpo"])))
+        return made
     except ValueError as error:
         raise Mistake(f"{where}: {' '.join(str(error).split())}") from error
 

@@ -32,7 +32,8 @@ def rows(path: str, part: Part = "all", held_out: int = 500, code_in_data: bool 
         code_in_data: take checks that name code to run (`use`); the reward has to allow it, too.
 
     Raises:
-        Mistake: no such file; a row without usable messages or rubric (it is named); too few rows to hold out; a part without names.
+        Mistake: no such file; a row without usable messages or rubric (it is named); two of one
+            name; too few rows to hold out; a part without names.
     """
     if part not in get_args(Part):
         raise Mistake(f"part should be one of {', '.join(get_args(Part))}, not {part!r}")
@@ -42,6 +43,14 @@ def rows(path: str, part: Part = "all", held_out: int = 500, code_in_data: bool 
         raise Mistake(f"code_in_data should be true or false, not {code_in_data!r}")
     stored = sources.from_file(Path(path), "path")
     found = [_row(raw, f"{path}, row {number}", code_in_data) for number, raw in enumerate(stored, 1)]
+    seen: dict[str, int] = {}
+    for number, row in enumerate(found, 1):
+        # Both would fall on one side of the split, and the count that is held out would be off.
+        first = seen.setdefault(row.get("row_id", f"\0{number}"), number)
+        if first != number:
+            raise Mistake(
+                f"{path}, rows {first} and {number} have the same prompt_id {row['row_id']!r}; leave one out"
+            )
     if part == "all":
         return found
     if nameless := next((n for n, row in enumerate(found, 1) if "row_id" not in row), None):

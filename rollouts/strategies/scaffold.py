@@ -234,6 +234,13 @@ class Scaffold:
         added = len(told) - len(plain)
         return added if self.max_tokens is None else min(added, self.max_tokens)
 
+    def fits(self, group: int) -> None:
+        """Raises:
+        ValueError: `m` is more than the `group` samples of a prompt."""
+        in_range(
+            "m", self.m, self.m <= group, f"at most the {group} samples of a group (trainer.args.num_generations)"
+        )
+
     def learn(self, row_ids: Iterable[str], rewards: Iterable[float | None]) -> None:
         """What the samples of a training batch got (None: not judged), those of all processes: for `adaptive`."""
         if self.inter != "adaptive":

@@ -145,6 +145,17 @@ def test_options_that_contradict_each_other_are_one_line(tiny, tmp_path):
         assemble.strategy(made)
 
 
+def test_more_shown_samples_than_a_group_has_are_one_line(tiny, tmp_path):
+    def of(m):
+        return load(recipe(tiny, tmp_path, strategy={"use": "scaffold", "with": {"intra": "binary", "m": m}}))
+
+    assert assemble.strategy(of(2)).m == 2
+    with pytest.raises(
+        Mistake, match=r"^rollouts\.strategy: scaffold: m is 3; it should be at most the 2 samples of a group"
+    ):
+        assemble.strategy(of(3))
+
+
 @pytest.mark.parametrize(
     ("strategy", "mode", "fine"),
     [

@@ -114,6 +114,17 @@ def test_refusals(tmp_path, row, words):
         rows(write(tmp_path / "h.jsonl", [row]))
 
 
+@pytest.mark.parametrize("part", ["all", "train", "held_out"])
+def test_two_rows_of_one_name_are_refused_whatever_the_part(tmp_path, part):
+    file = write(tmp_path / "h.jsonl", [published(i) for i in (1, 2, 3, 2)])
+    with pytest.raises(Mistake, match=r"h\.jsonl, rows 2 and 4 have the same prompt_id 'id-2'; leave one out$"):
+        rows(file, part, held_out=1)
+
+
+def test_rows_without_a_name_are_no_rows_of_one_name(tmp_path):
+    assert len(rows(write(tmp_path / "h.jsonl", [published(i, prompt_id=None) for i in (1, 2)]))) == 2
+
+
 def test_settings(tmp_path):
     file = write(tmp_path / "h.jsonl", [published(1), published(2, prompt_id=None)])
     with pytest.raises(Mistake, match="row 2 has no prompt_id"):
