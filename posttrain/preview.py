@@ -24,8 +24,9 @@ from posttrain.recipe.check import check
 from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
 from posttrain.rundir import RunDir
-from posttrain.scaffolding import Widest
+from posttrain.scaffolding import Widest, prompt_of_loss
 from posttrain.trainers import TRAINERS, lean
+from posttrain.trainers.scaffolds import shows_more
 from posttrain.trainers.scorer import Judged
 from rewards.runtime import Guard, Scores
 from rollouts.prompts import encode
@@ -64,11 +65,13 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
     console.print(f"{total:,} parameters, {trained:,} of them trained ({trained / total:.2%})", highlight=False)
     console.rule("batches")
     console.print(_pairs({**{f"rows: {k}": v for k, v in counts.items()}, **geometry.as_dict()}))
-    seen = Widest()
+    seen, way = Widest(), None
     if assemble.is_online(recipe):
-        seen = assemble.scaffolds(recipe, assemble.strategy(recipe), rows, tokenizer)
+        way = assemble.strategy(recipe)
+        seen = assemble.scaffolds(recipe, way, rows, tokenizer)
     if seen.scaffold:
-        console.rule("scaffold, seen by the engine alone while its schedule lasts")
+        by = "the engine alone" if shows_more(way) else "engine and loss"
+        console.rule(f"scaffold, seen by {by} while its schedule lasts")
         told = {
             "longest scaffold, tokens": seen.scaffold,
             "of row": seen.scaffold_row,
@@ -77,6 +80,7 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
         console.print(_pairs(told))
     console.rule(f"memory, estimated per device of {processes} process{'es' if processes > 1 else ''}")
     longest = max((len(encode(tokenizer, r["prompt"], **recipe.model.template_args)) for r in rows), default=None)
+    longest = longest and prompt_of_loss(way, longest, seen.prompt)
     memory = planning.memory_of(recipe, config, arguments, processes, prompt_tokens=longest, seen_tokens=seen.prompt)
     console.print(_pairs(memory.readable()))
     console.rule(f"the first {SHOWN} prompts, as the model sees them")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from posttrain.errors import Mistake
+from posttrain.trainers.scaffolds import shows_more
 from rollouts.prompts import encode
 
 
@@ -72,6 +73,11 @@ def widest(
             "or raise model.max_length"
         )
     return found
+
+
+def prompt_of_loss(strategy: Any, plain: int, seen: int) -> int:
+    """Tokens of the longest prompt that is trained on, of `plain` without a scaffold and `seen` with it (0: there is none)."""
+    return plain if shows_more(strategy) else max(plain, seen)
 
 
 def _otherwise(strategy: Any) -> str:

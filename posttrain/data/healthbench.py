@@ -67,7 +67,8 @@ def rows(path: str, part: Part = "all", held_out: int = 500, code_in_data: bool 
 def _row(raw: Mapping[str, Any], where: str, code: bool) -> dict[str, Any]:
     extra = raw.get("extra_info")
     extra = extra if isinstance(extra, Mapping) else {}
-    name = next((n for n in (raw.get("prompt_id"), extra.get("prompt_id")) if n), None)
+    names = (str(n).strip() for n in (raw.get("prompt_id"), extra.get("prompt_id")) if n is not None)
+    name = next((n for n in names if n), None)
     where = f"{where} ({name})" if name else where
     try:
         stored = reading.healthbench(raw, where)
@@ -79,7 +80,7 @@ def _row(raw: Mapping[str, Any], where: str, code: bool) -> dict[str, Any]:
         "prompt": _messages(extra.get("prompt") if prompt is None else prompt, where),
         "rubric": [_item(c, given) for c, given in zip(criteria, stored, strict=True)],
     }
-    return {"row_id": str(name), **row} if name else row
+    return {"row_id": name, **row} if name else row
 
 
 def _item(criterion: Criterion, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from posttrain.machine import host_memory, resident
 from posttrain.plan import Memory, Shape, size
 from posttrain.preflight.scene import Scene
 from posttrain.preflight.sharding import shards
+from posttrain.scaffolding import prompt_of_loss
 from posttrain.trainers.follow import KEEP_VERSIONS
 
 
@@ -82,7 +83,7 @@ def _lengths(data: Any, column: str) -> list[int]:
 def memory_fits(scene: Scene) -> Finding:
     """The estimate of `posttrain plan` against what this machine has."""
     config = scene.trainer.model.config.get_text_config()
-    longest = scene.longest_prompt[0]
+    longest = prompt_of_loss(scene.parts.strategy, scene.longest_prompt[0], scene.parts.seen_tokens)
     processes = scene.world.num_processes
     wanted: Memory = planning.memory_of(
         scene.recipe, config, scene.parts.arguments, processes, prompt_tokens=longest,

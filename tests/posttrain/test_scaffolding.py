@@ -14,7 +14,7 @@ from posttrain.errors import Mistake
 from posttrain.plan import memory_of
 from posttrain.recipe import load
 from posttrain.recipe.reading import read
-from posttrain.scaffolding import Widest, widest
+from posttrain.scaffolding import Widest, prompt_of_loss, widest
 from rollouts.prompts import encode
 from rollouts.strategies.scaffold import Scaffold
 from rollouts.strategies.single import SingleTurn
@@ -121,6 +121,26 @@ def test_the_plan_counts_them(tiny, tmp_path, tokenizer):
     out = io.StringIO()
     preview.show(read(recipe(tiny, tmp_path, rows, "single"), []), console=Console(file=out, width=200))
     assert "longest scaffold" not in out.getvalue()
+
+
+def test_the_plan_of_a_scaffold_in_the_loss_trains_on_it(tiny, tmp_path):
+    def told(in_loss):
+        out = io.StringIO()
+        given = {"use": "scaffold", "with": {"in_loss": in_loss}}
+        rows = [{**row, "answer": "1"} for row in ROWS]
+        preview.show(read(recipe(tiny, tmp_path, rows, given), []), console=Console(file=out, width=200))
+        text = " ".join(out.getvalue().split())
+        return "engine and loss" in text, text.split("activations ")[1].split(" cache")[0]
+
+    (without, less), (within, more) = told(False), told(True)
+    assert (without, within) == (False, True)
+    assert less != more
+
+
+def test_the_longest_prompt_of_the_loss():
+    assert prompt_of_loss(Scaffold(), 30, 72) == 30
+    assert prompt_of_loss(Scaffold(in_loss=True), 30, 72) == 72
+    assert prompt_of_loss(SingleTurn(), 30, 0) == 30
 
 
 def test_the_engines_cache_holds_the_scaffold_and_the_forward_pass_does_not(tiny, tmp_path):

@@ -121,6 +121,11 @@ def test_two_rows_of_one_name_are_refused_whatever_the_part(tmp_path, part):
         rows(file, part, held_out=1)
 
 
+def test_a_number_is_a_name_and_a_blank_is_none(tmp_path):
+    found = rows(write(tmp_path / "h.jsonl", [published(1, prompt_id=0), published(2, prompt_id=" ")]))
+    assert [row.get("row_id") for row in found] == ["0", None]
+
+
 def test_rows_without_a_name_are_no_rows_of_one_name(tmp_path):
     assert len(rows(write(tmp_path / "h.jsonl", [published(i, prompt_id=None) for i in (1, 2)]))) == 2
 
