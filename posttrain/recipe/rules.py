@@ -148,6 +148,11 @@ def _correction(recipe: Recipe) -> Found:
     if algorithm == "rloo" and correction.mode not in ("auto", "off"):
         yield ("rollouts", "correction", "mode"), "rloo has no correction; leave it out, or use grpo"
         return
+    if algorithm == "rloo" and name_of(recipe.rollouts.strategy) == "scaffold" and not shows_more_by_name(recipe):
+        yield (
+            ("rollouts", "strategy", "with", "in_loss"),
+            "rloo trains on the row's own prompt alone; leave it out, or use grpo",
+        )
     if algorithm in ("rloo", "dpo", "sft"):
         return
     on = correction.mode != "off"

@@ -254,6 +254,17 @@ def test_a_mask_of_off_policy_rows_does_not_go_with_a_scaffold(valid, write, nam
                 check(load(valid))
 
 
+def test_a_scaffold_in_the_loss_does_not_go_with_rloo(valid):
+    """Known before a model is there, and not at the first batch."""
+    valid["trainer"]["algorithm"] = "rloo"
+    valid["trainer"]["args"] = {k: v for k, v in valid["trainer"]["args"].items() if k != "loss_type"}
+    valid["rollouts"] = {"strategy": {"use": "scaffold", "with": {"in_loss": False}}}
+    check(load(valid))
+    valid["rollouts"] = {"strategy": {"use": "scaffold", "with": {"in_loss": True}}}
+    with pytest.raises(Mistake, match=r"rollouts\.strategy\.with\.in_loss: rloo trains on the row's own prompt alone"):
+        check(load(valid))
+
+
 class TestPlugIns:
     @pytest.fixture
     def base(self, valid, write):
