@@ -52,6 +52,8 @@ def widest(
                   {k: v for k, v in values.items() if k not in ("prompt", "row_id")})  # fmt: skip
         try:
             added = longest(row, turn)
+            if added and callable(takes := getattr(strategy, "takes", None)):
+                takes(row, tokenizer)
         except Exception as error:  # a column that is not there, or a template that takes no such turn
             told = " ".join(str(error).split())[:400]
             # A template's own words name neither the row nor a way out.

@@ -102,6 +102,16 @@ def worked(shown: Sequence[str], *, answer: str | None = None, form: str | None 
     return "\n\n".join(parts)
 
 
+def untemplated(row: Row, bos: str | None) -> None:
+    """Raises:
+    ValueError: the row's prompt is a text on which a chat template was run already, so that a prefix would come before `bos`."""
+    if bos and isinstance(row.prompt, str) and row.prompt.startswith(bos):
+        raise ValueError(
+            f"row {row.row_id}: a template was run on its text already (it begins with {bos}), so a scaffold cannot be "
+            "put before it; give messages instead (data.train.chat: true)"
+        )
+
+
 def placed(prompt: Prompt, text: str, place: str = "system") -> Prompt:
     """A new prompt with `text` in it: in the row's own system turn after what stands there, else in a system turn before all
     others, so that there is one at most; with `place="user"` before what the first user turn says. Plain text gets it as a

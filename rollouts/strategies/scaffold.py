@@ -165,12 +165,7 @@ class Scaffold:
         ratio = self.ratio(ask, session)
         if not ratio:
             return Seen(0.0, plain, [], 0, 0)
-        bos = getattr(session.tokenizer, "bos_token", None)
-        if bos and isinstance(ask.row.prompt, str) and ask.row.prompt.startswith(bos):
-            raise ValueError(
-                f"row {ask.row.row_id}: a template was run on its text already (it begins with {bos}), so a scaffold cannot be "
-                "put before it; give messages instead (data.train.chat: true)"
-            )
+        self.takes(ask.row, session.tokenizer)
         # Keyed draws (ours): the same for any number of processes, and when a run goes on.
         seed = derive(session.run_seed, "scaffold", session.progress.step, ask.row.row_id, ask.sample)
         drawn = self.chosen(ask.row, ratio, seed)
@@ -233,6 +228,11 @@ class Scaffold:
             )
         added = len(told) - len(plain)
         return added if self.max_tokens is None else min(added, self.max_tokens)
+
+    def takes(self, row: Row, tokenizer: Any) -> None:
+        """Raises:
+        ValueError: nothing can be put before the row's prompt."""
+        hints.untemplated(row, getattr(tokenizer, "bos_token", None))
 
     def fits(self, group: int) -> None:
         """Raises:

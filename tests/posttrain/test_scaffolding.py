@@ -79,6 +79,16 @@ def test_a_row_without_the_column_is_named(tokenizer):
         of(Scaffold("marks"), tokenizer)
 
 
+def test_text_on_which_a_template_was_run_is_told_before_a_model_is_loaded(tokenizer):
+    tokenizer.bos_token = "<|user|>"
+    given = [{"row_id": "t", "prompt": "<|user|>how much?", "rubric": [LONG]}]
+    with pytest.raises(
+        Mistake, match=r"^rollouts\.strategy: row t: a template was run on its text already .*give messages"
+    ):
+        of(Scaffold(), tokenizer, given)
+    assert of(Scaffold(), tokenizer, [{**given[0], "rubric": []}]).scaffold == 0
+
+
 REFUSING = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{{ m['content'] }}{% endfor %}"
