@@ -24,7 +24,7 @@ from posttrain.recipe.check import check
 from posttrain.recipe.homes import trl_arguments
 from posttrain.recipe.schema import Source
 from posttrain.rundir import RunDir
-from posttrain.scaffolding import Widest, prompt_of_loss
+from posttrain.scaffolding import Widest, ever_scaffolded, prompt_of_loss
 from posttrain.trainers import TRAINERS, lean
 from posttrain.trainers.scaffolds import shows_more
 from posttrain.trainers.scorer import Judged
@@ -77,6 +77,8 @@ def show(loaded: Any, *, processes: int = 1, shape_only: bool = False, console: 
             "of row": seen.scaffold_row,
             "longest prompt with it": seen.prompt,
         }
+        if (share := ever_scaffolded(way, geometry.epochs)) is not None:
+            told["rows that ever meet one, about"] = f"{share:.0%}"
         console.print(_pairs(told))
     console.rule(f"memory, estimated per device of {processes} process{'es' if processes > 1 else ''}")
     longest = max((len(encode(tokenizer, r["prompt"], **recipe.model.template_args)) for r in rows), default=None)

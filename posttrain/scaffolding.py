@@ -82,6 +82,12 @@ def prompt_of_loss(strategy: Any, plain: int, seen: int) -> int:
     return plain if shows_more(strategy) else max(plain, seen)
 
 
+def ever_scaffolded(strategy: Any, epochs: float) -> float | None:
+    """About which share of the rows meet a scaffold at all, min(1, t0 x epochs): one that vanishes early sees few rows of a short run.
+    None where the schedule has no end (`linear`, ...) or follows the rows (`adaptive`)."""
+    return min(1.0, strategy.t0 * epochs) if getattr(strategy, "inter", None) in ("sigmoid", "step") else None
+
+
 def _otherwise(strategy: Any) -> str:
     if getattr(strategy, "place", None) != "system":
         return ""

@@ -14,7 +14,7 @@ from posttrain.errors import Mistake
 from posttrain.plan import memory_of
 from posttrain.recipe import load
 from posttrain.recipe.reading import read
-from posttrain.scaffolding import Widest, prompt_of_loss, widest
+from posttrain.scaffolding import Widest, ever_scaffolded, prompt_of_loss, widest
 from rollouts.prompts import encode
 from rollouts.strategies.scaffold import Scaffold
 from rollouts.strategies.single import SingleTurn
@@ -130,6 +130,7 @@ def test_the_plan_counts_them(tiny, tmp_path, tokenizer):
     assert f"longest scaffold, tokens {found.scaffold:,} of row a longest prompt with it {found.prompt:,}" in told
     out = io.StringIO()
     preview.show(read(recipe(tiny, tmp_path, rows, "single"), []), console=Console(file=out, width=200))
+    assert "rows that ever meet one, about" in told
     assert "longest scaffold" not in out.getvalue()
 
 
@@ -151,6 +152,13 @@ def test_the_longest_prompt_of_the_loss():
     assert prompt_of_loss(Scaffold(), 30, 72) == 30
     assert prompt_of_loss(Scaffold(in_loss=True), 30, 72) == 72
     assert prompt_of_loss(SingleTurn(), 30, 0) == 30
+
+
+def test_a_short_run_scaffolds_few_rows():
+    assert ever_scaffolded(Scaffold(), 1.0) == 0.2
+    assert ever_scaffolded(Scaffold(inter="step", t0=0.3), 5.0) == 1.0
+    assert ever_scaffolded(Scaffold(inter="linear"), 1.0) is None
+    assert ever_scaffolded(SingleTurn(), 1.0) is None
 
 
 def test_the_engines_cache_holds_the_scaffold_and_the_forward_pass_does_not(tiny, tmp_path):
