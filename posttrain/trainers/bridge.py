@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from posttrain.errors import Mistake
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.timing import Timer
 from posttrain.trainers.tokens import Heard
@@ -81,9 +82,22 @@ class Bridge:
         }
         if any(0 in r.mask for r in rollouts):
             output["env_mask"] = [r.mask for r in rollouts]
-        for key in sorted({key for r in rollouts for key in r.info} - RESERVED):
-            output[key] = [r.info.get(key) for r in rollouts]
-        return output
+        return output | self.told()
+
+    def told(self) -> dict[str, list[Any]]:
+        """What the strategy tells of the last batch (`Rollout.info`), a list a name: the rewards get it.
+
+        Raises:
+            Mistake: a name is that of a column, which would be overwritten for the rewards.
+        """
+        names = sorted({key for r in self.made for key in r.info} - RESERVED)
+        columns = {name for row in self.rows for name in row}
+        if taken := next((name for name in names if name in columns), None):
+            raise Mistake(
+                f"rollouts.strategy: tells {taken} of its rollouts, which is a column of the rows, too, and the rewards would get it in "
+                f"place of that; rename the column with data.train.columns, or the strategy's {taken}"
+            )
+        return {name: [r.info.get(name) for r in self.made] for name in names}
 
     def roll(self, prompts: Sequence[Any], trainer: Any) -> list[Rollout]:
         """One rollout for each prompt of this process.

@@ -126,14 +126,14 @@ class Online(Resumable):
         learn(names, [_finite(reward) for reward in rewards])
 
     def _look_at_scaffolds(self, output: dict[str, Any]) -> None:
-        if not scaffolds.shows_more(self.parts.strategy):
+        if not scaffolds.tells(self.parts.strategy):
             return
         made, group = self.bridge.made, self.num_generations
         mine = scaffolds.sums(made, output["advantages"], group).float().to(self.accelerator.device)
         total = self.accelerator.reduce(mine, reduction="sum").cpu()
         for name, value in scaffolds.metrics(total).items():
             self._metrics["train"][name].append(value)
-        self._scaffolded = bool(total[group, 1] > 0)
+        self._scaffolded = scaffolds.shows_more(self.parts.strategy) and bool(total[group, 1] > 0)
         if not self._scaffolded:
             return
         output[scaffolds.LEVEL] = scaffolds.levels(made).to(self.accelerator.device)
@@ -254,7 +254,9 @@ def bridge_of(parts: Parts) -> Bridge:
 
 
 def _tokens(rollout: Any) -> dict[str, Any]:
-    return {name: list(getattr(rollout, name)) for name in ("prompt_ids", "completion_ids", "logprobs", "mask")}
+    kept = {name: list(getattr(rollout, name)) for name in ("prompt_ids", "completion_ids", "logprobs", "mask")}
+    # The log-probs are conditioned on what the engine saw.
+    return kept if rollout.seen_ids is None else {**kept, "seen_ids": list(rollout.seen_ids)}
 
 
 def _told(name: str, values: dict[str, Any]) -> dict[str, Any]:

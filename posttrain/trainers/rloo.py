@@ -1,7 +1,8 @@
 """RLOO: TRL's `RLOOTrainer` on rollouts from our engines.
 
 TRL 1.16 gives RLOO no `rollout_func`, so besides those of `Online` this overrides `_tokenize_prompts` and
-`_generate_single_turn`, the two steps of TRL's generation that know about engines. There is no importance-sampling
+`_generate_single_turn`, the two steps of TRL's generation that know about engines, and hands what a strategy tells of its
+rollouts on to the rewards (`_calculate_rewards`), as `rollout_func` would. There is no importance-sampling
 correction here: TRL's RLOO recomputes the old log-probs and takes the sampler to be the trainer.
 """
 
@@ -62,3 +63,8 @@ class RLOO(Online, RLOOTrainer):
                 "rollouts.strategy: algorithm rloo needs one that asks the row's own prompt in one turn; use grpo"
             )
         return [r.completion_ids for r in rollouts]
+
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *rest: Any) -> Any:
+        told = self.bridge.told()
+        rows = [{**row, **{name: told[name][i] for name in told}} for i, row in enumerate(inputs)]
+        return super()._calculate_rewards(rows, *rest)

@@ -23,6 +23,11 @@ def shows_more(strategy: Any) -> bool:
     return bool(getattr(strategy, "shows_more", False))
 
 
+def tells(strategy: Any) -> bool:
+    """True if there are scaffolds to be measured, in the loss or not."""
+    return shows_more(strategy) or callable(getattr(strategy, "longest", None))
+
+
 def levels(rollouts: Sequence[Rollout]) -> Tensor:
     """`LEVEL` of each rollout, (N,)."""
     return torch.tensor([0 if r.seen_ids is None else r.sample + 1 for r in rollouts])

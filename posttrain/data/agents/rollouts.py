@@ -1,7 +1,8 @@
 """A run's rollouts as trajectories: `runs/NAME/rollouts/*.jsonl` written as ATIF or ADP rows, one JSON object a line.
 
 The prompt's turns are context, the completion is the agent's one message with its reward. Where the run kept token ids and
-log-probs (`rollouts.keep_tokens: true`) ATIF has them under `metrics`.
+log-probs (`rollouts.keep_tokens: true`) ATIF has them under `metrics`; where the sampler saw another prompt than the row's (a
+scaffold), its ids are `metrics.extra.seen_token_ids`: the log-probs are conditioned on them.
 """
 
 from __future__ import annotations
@@ -96,8 +97,11 @@ def _trajectory(record: dict[str, Any], run: str) -> Trajectory:
             "completion_token_ids": record["completion_ids"],
             "logprobs": record["logprobs"],
         }
-        if 0 in record["mask"]:
-            metrics["extra"] = {"mask": record["mask"]}
+        extra = {"mask": record["mask"]} if 0 in record["mask"] else {}
+        if record.get("seen_ids") is not None:
+            extra["seen_token_ids"] = record["seen_ids"]
+        if extra:
+            metrics["extra"] = extra
     answer["metrics"] = metrics
     content.append(answer)
     facts = {

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoTokenizer
 
+from posttrain.errors import Mistake
 from posttrain.rundir import RunDir
 from posttrain.trainers.bridge import Bridge
 from posttrain.trainers.follow import Follower
@@ -168,6 +169,13 @@ def test_several_generation_batches_in_one_step_are_told_apart(bridge):
         ask(b, rows("a", "a"), at)
     assert [s.progress.step for s in book.sessions] == [1, 2, 3, 4]
     assert {s.progress.steps for s in book.sessions} == {4}
+
+
+def test_a_strategy_does_not_overwrite_a_column_for_the_rewards(bridge):
+    rubric = [{"criterion": "x", "points": 1}]
+    given = [{**row, "scaffold_ratio": 1, "rubric": rubric} for row in rows("a", "a")]
+    with pytest.raises(Mistake, match=r"^rollouts\.strategy: tells scaffold_ratio of its rollouts, which is a column"):
+        ask(bridge(Echo(), Scaffold()), given, trainer(group=2))
 
 
 def test_there_is_no_progress_where_nothing_is_trained(bridge):

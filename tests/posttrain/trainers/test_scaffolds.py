@@ -420,6 +420,51 @@ def test_whatever_was_shown_all_of_the_rubric_scores(parts):
         assert r["reward"] == pytest.approx(sum(m * item["points"] for m, item in zip(met, scored, strict=True)) / 11)
 
 
+class Own(Scaffold):
+    """A short text, of what stands in the row."""
+
+    def text(self, row, shown):
+        return "hint " + " ".join(row.columns["rubric"][i]["criterion"] for i in shown)
+
+
+@pytest.mark.parametrize(("kind", "algorithm"), [(GRPO, "grpo"), (RLOO, "rloo")])
+def test_each_row_is_shown_its_own_rubric_and_rewards_get_the_question_and_all_of_it(parts, kind, algorithm):
+    """Card, pitfalls 4 and 5. What was shown reaches them beside it, under names of its own."""
+    heard = []
+
+    def asking(prompts, completions, rubric, answer, scaffold_shown, scaffold_leak, **columns):
+        heard.extend(zip(prompts, rubric, answer, scaffold_shown, scaffold_leak, strict=True))
+        return parts.letters(completions)
+
+    built = parts(algorithm=algorithm, rewards=[asking], args={"max_steps": 1, "beta": 0.0})
+    built.strategy = Own(**ALWAYS)
+    own = [[{"criterion": f"{c}{i}{c}", "points": 1} for c in "abcde"] for i in range(16)]
+    built.train = built.train.add_column("rubric", own)
+    _, spy, ((_, rollouts),) = run(built, kind)
+    asked = spy.asked[-1]  # before it, the invariants have asked it some things
+    assert len(heard) == len(rollouts) == 8
+    for (prompt, rubric, answer, shown, leak), rollout, ids in zip(heard, rollouts, asked, strict=True):
+        number = int(rollout.row_id.removeprefix("row-"))
+        assert prompt == [{"role": "user", "content": f"say {number}"}]
+        assert (answer, [item["criterion"] for item in rubric]) == (str(number), [x["criterion"] for x in own[number]])
+        assert (shown, leak) == (rollout.info["scaffold_shown"], rollout.info["scaffold_leak"])
+        text = built.tokenizer.decode(ids)
+        told = [
+            c for row in own for c in (item["criterion"] for item in row) if f" {c} " in f" {text} ".replace("\n", " ")
+        ]
+        assert sorted(told) == sorted(own[number][i]["criterion"] for i in shown)
+    assert len({r.row_id for r in rollouts}) == 2
+
+
+def test_scaffolds_in_the_loss_are_measured_too(parts):
+    built = scaffolded(parts(args={"max_steps": 1}), in_loss=True)
+    run(built)
+    (m,) = train_lines(built)
+    assert (m["scaffold/shown"], m["scaffold/ratio"]) == pytest.approx((0.75, 0.5))
+    assert {"scaffold/tokens", "scaffold/leak", "scaffold/advantage/1"} <= m.keys()
+    assert not any(k.startswith("scaffold/gap") for k in m), "the prompts are one"
+
+
 def test_held_out_rows_are_never_scaffolded(parts):
     held = {"train": {"path": "unused.jsonl"}, "eval": {"path": "unused.jsonl"}}
     built = scaffolded(parts(args={"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1}, data=held))
