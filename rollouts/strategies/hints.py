@@ -113,13 +113,15 @@ def untemplated(row: Row, bos: str | None) -> None:
 
 
 def placed(prompt: Prompt, text: str, place: str = "system") -> Prompt:
-    """A new prompt with `text` in it: in the row's own system turn after what stands there, else in a system turn before all
+    """A new prompt with `text` in it: in the row's own system (or developer) turn after what stands there, else in a system turn before all
     others, so that there is one at most; with `place="user"` before what the first user turn says. Plain text gets it as a
     prefix and a blank line. `prompt` itself is left as it was."""
     if isinstance(prompt, str):
         return f"{text}\n\n{prompt}"
     turns = [dict(turn) for turn in prompt]
     own = next((turn for turn in turns if turn["role"] == place), None)
+    if own is None and place == "system":  # another name for it, so that a system turn before it would be a second one
+        own = next((turn for turn in turns if turn["role"] == "developer"), None)
     if own is None:
         return [{"role": place, "content": text}, *turns]
     own["content"] = _joined(own["content"], text, before=place == "user")
@@ -127,6 +129,8 @@ def placed(prompt: Prompt, text: str, place: str = "system") -> Prompt:
 
 
 def _joined(content: Any, text: str, before: bool) -> Any:
+    if not content:  # an empty turn, of a table with nulls say
+        return text
     if isinstance(content, str):
         return f"{text}\n\n{content}" if before else f"{content}\n\n{text}"
     part = {"type": "text", "text": text}

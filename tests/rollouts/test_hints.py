@@ -71,6 +71,19 @@ def test_the_rows_own_system_turn_comes_first():
     assert hints.placed(parts, "hint")[0]["content"] == [*parts[0]["content"], {"type": "text", "text": "hint"}]
 
 
+def test_a_developer_turn_is_a_system_turn_by_another_name():
+    own = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "q"}]
+    assert hints.placed(own, "S") == [{"role": "developer", "content": "be brief\n\nS"}, own[1]]
+    both = [{"role": "system", "content": "a"}, *own]
+    assert hints.placed(both, "S") == [{"role": "system", "content": "a\n\nS"}, *own]
+
+
+@pytest.mark.parametrize("nothing", [None, "", []])
+def test_an_empty_system_turn_holds_the_scaffold_alone(nothing):
+    made = hints.placed([{"role": "system", "content": nothing}, {"role": "user", "content": "q"}], "S")
+    assert made == [{"role": "system", "content": "S"}, {"role": "user", "content": "q"}]
+
+
 def test_before_the_first_user_turn_where_there_are_no_system_turns():
     made = hints.placed([{"role": "user", "content": "q"}, {"role": "user", "content": "r"}], "hint", "user")
     assert made == [{"role": "user", "content": "hint\n\nq"}, {"role": "user", "content": "r"}]
