@@ -63,8 +63,8 @@ def widest(
         prompt = len(turn(row.prompt))
         scaffold, name = max((found.scaffold, found.scaffold_row), (added, row.row_id), key=lambda pair: pair[0])
         found = Widest(scaffold, name, max(found.prompt, prompt + added))
-        worst = max(worst, (prompt + added, prompt, added, row.row_id))
-        if added:
+        if added:  # a row that is too long by itself is told elsewhere
+            worst = max(worst, (prompt + added, prompt, added, row.row_id))
             least = min(least, room - max_tokens - prompt)
     total, prompt, added, name = worst
     if added and total + max_tokens > room:

@@ -74,6 +74,13 @@ def test_what_does_not_fit_is_refused_with_the_bound_that_fits(tokenizer):
     assert of(Scaffold(), tokenizer, room=full + 100).prompt == full
 
 
+def test_a_longer_row_without_a_scaffold_hides_no_other(tokenizer):
+    full, _ = max(lengths(Scaffold(), tokenizer))
+    plain = {"row_id": "z", "prompt": [{"role": "user", "content": "why? " * full}], "rubric": []}
+    with pytest.raises(Mistake, match=rf"row a: .* = {full + 100} tokens"):
+        of(Scaffold(), tokenizer, [*ROWS, plain], room=full + 99)
+
+
 def test_a_row_without_the_column_is_named(tokenizer):
     with pytest.raises(Mistake, match=r"rollouts\.strategy: row a: there is no column marks to take criteria from"):
         of(Scaffold("marks"), tokenizer)
