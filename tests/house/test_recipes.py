@@ -95,6 +95,21 @@ def test_the_healthbench_one_has_the_published_geometry():
     sampling = recipe.rollouts.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.max_tokens) == (1.0, 1.0, 0, 4096)
     assert recipe.rewards[0].with_["judge"]["model"] == "Qwen/Qwen3-32B"
+    parts = recipe.data.train.with_, recipe.data.eval.with_
+    assert [part["part"] for part in parts] == ["train", "held_out"]
+    assert len({part["path"] for part in parts}) == 1
+
+
+def test_the_healthbench_ones_baseline_differs_in_the_strategy_alone():
+    """As the comment says that it is begun."""
+    path = SHELF / "healthbench_ruscarl_qwen.yaml"
+    (line,) = (line for line in path.read_text().splitlines() if line.startswith("# Its baseline"))
+    given = re.findall(r"\S+=\S+", line)
+    scaffolded, plain = read(path).recipe.model_dump(), read(path, given).recipe.model_dump()
+    assert plain["rollouts"].pop("strategy") == "single"
+    assert scaffolded["rollouts"].pop("strategy")["use"] == "scaffold"
+    assert plain["run"].pop("name") != scaffolded["run"].pop("name")
+    assert plain == scaffolded
 
 
 def test_the_healthbench_ones_reward_can_be_built(monkeypatch, tmp_path):
