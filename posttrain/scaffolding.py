@@ -38,7 +38,7 @@ def widest(
         room: tokens of prompt and completion that the model has. `max_tokens`: of the longest completion.
 
     Raises:
-        Mistake: a row has not what the strategy shows, or prompt, scaffold and completion do not fit.
+        Mistake: a row has not what the strategy shows, no row has anything to show, or prompt, scaffold and completion do not fit.
     """
     longest = getattr(strategy, "longest", None)
     if longest is None:
@@ -66,6 +66,13 @@ def widest(
         if added:  # a row that is too long by itself is told elsewhere
             worst = max(worst, (prompt + added, prompt, added, row.row_id))
             least = min(least, room - max_tokens - prompt)
+    if found.prompt and not found.scaffold:
+        bound = getattr(strategy, "max_tokens", None)
+        room_of = f", or with.max_tokens {bound} has room for no item of any" if bound else ""
+        raise Mistake(
+            f"rollouts.strategy: no row would ever be shown anything: column {getattr(strategy, 'column', '')} is empty in all{room_of}; "
+            f"{'raise that bound' if bound else 'name another column'}, or use rollouts.strategy: single"
+        )
     total, prompt, added, name = worst
     if added and total + max_tokens > room:
         fits = f"set rollouts.strategy.with.max_tokens: {least} (whole items are then left out), " if least > 0 else ""

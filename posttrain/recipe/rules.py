@@ -32,6 +32,7 @@ def broken(recipe: Recipe) -> list[tuple[Path, str]]:
         _sources,
         _rewards,
         _sampling,
+        _strategy,
         _correction,
         _evaluation,
         _checkpoints,
@@ -131,6 +132,15 @@ def _sampling(recipe: Recipe) -> Found:
     for i, text in enumerate(stop):
         if not text:
             yield ("rollouts", "sampling", "stop", i), "an empty stop string would end every completion at once"
+
+
+def _strategy(recipe: Recipe) -> Found:
+    algorithm, name = recipe.trainer.algorithm, name_of(recipe.rollouts.strategy)
+    if algorithm in ALGORITHMS and algorithm not in ONLINE and name != "single":
+        yield (
+            ("rollouts", "strategy"),
+            f"{algorithm} draws no rollouts to train on, {name} would be ignored; leave it out",
+        )
 
 
 def _correction(recipe: Recipe) -> Found:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 from rollouts.records import Prompt, Row
@@ -42,9 +43,9 @@ def criteria(row: Row, column: str) -> list[Item]:
         what = f"row {row.row_id}: criterion {number} in column {column}"
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{what} has no text; each needs `criterion` (text) and `points` (a number, not 0)")
-        if isinstance(points, bool) or not isinstance(points, int | float) or not points or not isfinite(points):
-            raise ValueError(f"{what} has points {points!r}; they should be a number other than 0")
-        found.append(Item(text, float(points)))
+        if (size := _size(points)) is None:
+            raise ValueError(f"{what} has points {points!r:.40}; they should be a number other than 0")
+        found.append(Item(text, size))
     return found
 
 
@@ -61,6 +62,16 @@ def steps(row: Row, column: str) -> list[str]:
     return found
 
 
+def _size(points: Any) -> float | None:
+    """Points as a float; None where they are no number, 0 or not finite."""
+    if isinstance(points, bool) or not isinstance(points, Real):  # numpy's, too
+        return None
+    with suppress(OverflowError):  # JSON has whole numbers of any length
+        size = float(points)
+        return size if size and isfinite(size) else None
+    return None
+
+
 def _list(row: Row, column: str, what: str) -> list[Any]:
     if column not in row.columns:
         has = ", ".join(row.columns) or "none"
@@ -69,6 +80,10 @@ def _list(row: Row, column: str, what: str) -> list[Any]:
             f"data.train.columns: {{{column}: ...}}, or name another with rollouts.strategy.with.column"
         )
     value = row.columns[column]
+    if value is None:
+        raise ValueError(
+            f"row {row.row_id}: column {column} is empty; give it a list of {what} ([] = this row is never scaffolded), or leave the row out"
+        )
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
             value = json.loads(value)

@@ -212,7 +212,7 @@ class Scaffold:
         return hints.worked([steps[i] for i in shown if i < len(steps)], answer=answer, form=self.form)
 
     def longest(self, row: Row, encode: Callable[[Prompt], list[int]]) -> int:
-        """Tokens that the whole scaffold adds to a row's prompt, or `max_tokens` where that is less.
+        """Tokens that the whole scaffold adds to a row's prompt, or `max_tokens` where that is less; 0 where nothing is ever shown.
 
         Raises:
             ValueError: the row lacks the column, or the chat template leaves the scaffold out.
@@ -227,7 +227,11 @@ class Scaffold:
                 f"set rollouts.strategy.with.place: {'user' if self.place == 'system' else 'system'}"
             )
         added = len(told) - len(plain)
-        return added if self.max_tokens is None else min(added, self.max_tokens)
+        if self.max_tokens is None or added <= self.max_tokens:
+            return added
+        firsts = everything if self.show == "criteria" else everything[:1]  # what is left when all others are left out
+        fits = any(len(encode(self.prompt(row, [i]))) - len(plain) <= self.max_tokens for i in firsts)
+        return self.max_tokens if fits else 0
 
     def takes(self, row: Row, tokenizer: Any) -> None:
         """Raises:
@@ -237,9 +241,8 @@ class Scaffold:
     def fits(self, group: int) -> None:
         """Raises:
         ValueError: `m` is more than the `group` samples of a prompt."""
-        in_range(
-            "m", self.m, self.m <= group, f"at most the {group} samples of a group (trainer.args.num_generations)"
-        )
+        most = f"at most the {group} samples of a group (trainer.args.num_generations)"
+        in_range("m", self.m, self.m <= group, most)
 
     def learn(self, row_ids: Iterable[str], rewards: Iterable[float | None]) -> None:
         """What the samples of a training batch got (None: not judged), those of all processes: for `adaptive`."""

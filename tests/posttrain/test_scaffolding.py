@@ -57,9 +57,24 @@ def test_the_longest_over_the_rows(tokenizer):
 
 
 def test_a_bound_of_the_scaffold_counts(tokenizer):
-    bounded = of(Scaffold(max_tokens=50), tokenizer)
-    assert bounded.scaffold == 50
-    assert bounded.prompt == 50 + max(p for _, p in lengths(Scaffold(), tokenizer))
+    whole = of(Scaffold(), tokenizer).scaffold
+    bounded = of(Scaffold(max_tokens=whole - 1), tokenizer)
+    assert bounded.scaffold == whole - 1
+    assert bounded.prompt == whole - 1 + lengths(Scaffold(), tokenizer)[0][1]
+
+
+def test_a_bound_that_no_scaffold_keeps_is_refused_as_nothing_would_ever_be_shown(tokenizer):
+    one = min(f - p for f, p in lengths(Scaffold(), tokenizer) if f > p)  # row b has one criterion alone
+    assert of(Scaffold(max_tokens=one), tokenizer).scaffold == one
+    with pytest.raises(
+        Mistake, match=rf"no row would ever be shown anything: .*with.max_tokens {one - 1} has room for no"
+    ):
+        of(Scaffold(max_tokens=one - 1), tokenizer, [ROWS[1]])
+    with pytest.raises(
+        Mistake, match="no row would ever be shown anything: column rubric is empty in all; name another"
+    ):
+        of(Scaffold(), tokenizer, [ROWS[2]])
+    assert of(Scaffold(), tokenizer, []) == Widest()
 
 
 def test_what_does_not_fit_is_refused_with_the_bound_that_fits(tokenizer):
@@ -93,7 +108,7 @@ def test_text_on_which_a_template_was_run_is_told_before_a_model_is_loaded(token
         Mistake, match=r"^rollouts\.strategy: row t: a template was run on its text already .*give messages"
     ):
         of(Scaffold(), tokenizer, given)
-    assert of(Scaffold(), tokenizer, [{**given[0], "rubric": []}]).scaffold == 0
+    assert of(Scaffold(), tokenizer, [{**given[0], "rubric": []}, ROWS[0]]).scaffold_row == "a"
 
 
 REFUSING = (

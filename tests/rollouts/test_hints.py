@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +59,9 @@ def test_there_is_one_system_turn_at_most_and_the_rest_stays(turns, text, own, p
     made = hints.placed(prompt, text, place)
     assert prompt == before
     assert sum(turn["role"] == "system" for turn in made) == (own or place == "system")
-    changed = [m for m in made if m not in prompt]
+    added = len(made) - len(prompt)
+    assert added in (0, 1)
+    changed = made[:added] + [m for m, p in zip(made[added:], prompt, strict=True) if m != p]
     assert len(changed) == 1
     assert text in changed[0]["content"]
     assert [t for t in made if t["role"] not in (place,)] == [t for t in prompt if t["role"] not in (place,)]
@@ -100,6 +103,7 @@ def test_criteria_are_read_with_whatever_else_they_carry():
     ]
     assert hints.criteria(row(rubric=given), "rubric") == [Item("a", 3.0), Item("b", -1.5)]
     assert hints.criteria(row(rubric=[]), "rubric") == []
+    assert hints.criteria(row(rubric=[{"criterion": "a", "points": np.float32(0.5)}]), "rubric") == [Item("a", 0.5)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,9 @@ def test_criteria_are_read_with_whatever_else_they_carry():
             {"answer": "1"},
             r"row r1: there is no column rubric to take criteria from \(columns: answer\); map one with",
         ),
-        ({"rubric": None}, "row r1: column rubric should be a list of criteria, not NoneType"),
+        ({"rubric": None}, r"row r1: column rubric is empty; give it a list of criteria \(\[\] = this row"),
+        ({"rubric": [{"criterion": "a", "points": 10**400}]}, "row r1: criterion 1 in column rubric has points 1000"),
+        ({"rubric": [{"criterion": "a", "points": "3"}]}, "has points '3'; they should be a number"),
         ({"rubric": "text"}, "row r1: column rubric should be a list of criteria, not str"),
         (
             {"rubric": [{"criterion": "a", "points": 0}]},

@@ -221,6 +221,8 @@ def test_a_scaffold_that_is_too_long_loses_whole_criteria(step, most):
         assert text.count("criterion number") == len(kept)
     longest = Scaffold(max_tokens=most).longest(asks("a")[0].row, s.encode)
     assert max(r.info["scaffold_tokens"] for r in made) <= longest <= most
+    one = min(Scaffold().longest(asks("a", rubric=[item])[0].row, s.encode) for item in RUBRIC)
+    assert (longest == 0) == (most < one), "where no single one fits, nothing is ever shown"
 
 
 def test_the_longest_scaffold_of_a_row():

@@ -165,6 +165,8 @@ def test_typical_mistakes_are_one_line_each(write, tmp_path, right, wrong, messa
     [
         ({"rewards": []}, "recipe: rewards: missing; grpo needs at least one, for example - {use: rewards.math:correct}"),
         ({"trainer": {"algorithm": "dpo"}}, "recipe: rewards: dpo does not use rewards, they would be ignored; leave them out (rewards: [])"),
+        ({"trainer": {"algorithm": "sft"}, "rewards": [], "rollouts": {"strategy": "scaffold"}},
+         "recipe: rollouts.strategy: sft draws no rollouts to train on, scaffold would be ignored; leave it out"),
         ({"evaluation": [{"benchmark": "gsm8k", "samples": 4}]},
          "recipe: evaluation.0.samples: 4 samples at temperature 0 would all be equal; set evaluation.0.temperature, or samples: 1"),
         ({"evaluation": [{"benchmark": "gsm8k", "before": False, "after": False}]},
