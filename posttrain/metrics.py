@@ -293,7 +293,7 @@ METRICS: dict[str, Metric] = {
         "share",
         "up",
     ),
-    # -- rollouts drawn under a scaffold that the loss does not have (`rollouts.strategy: scaffold`)
+    # -- rollouts drawn under a scaffold (`rollouts.strategy: scaffold`), whether the loss has it or not
     "scaffold/shown": Metric(
         "Share of rollouts that were shown something", "rollouts whose scaffold holds an item ÷ rollouts", "share"
     ),

@@ -130,6 +130,18 @@ def test_the_prompt_proof(parts, in_loss):
     prove(parts(args=BOTH), in_loss)
 
 
+def test_every_pass_over_a_batch_is_without_the_scaffold(parts):
+    """Two passes of two updates: the engine is asked once, and the run has one rollout iteration."""
+    built = scaffolded(parts(args={**BOTH, "num_iterations": 2, "max_steps": 4}), inter="sigmoid")
+    _, spy, ((_, made),) = run(built)
+    of_row = {row["row_id"]: plain_of(built, row) for row in built.train}
+    plain = sorted(of_row[r.row_id] for r in made)
+    assert sorted(p for batch in spy.training for p in batch) == sorted(plain * 2)
+    assert sorted(p for batch in spy.old for p in batch) == plain
+    assert any(r.seen_ids for r in made)
+    assert built.strategy.steps == 1
+
+
 def test_the_prompt_proof_under_a_correction(parts):
     prove(parts(args=BOTH, **correction("geometric_mask")), in_loss=False, corrected=True)
 
