@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from posttrain.errors import Mistake
 from posttrain.rundir import RunDir
-from posttrain.trainers.bridge import Bridge
+from posttrain.trainers.bridge import Bridge, progress
 from posttrain.trainers.follow import Follower
 from posttrain.trainers.timing import Timer
 from rollouts.records import Completion, Rollout, Sampling, StaleRollout
@@ -159,6 +161,19 @@ def test_progress_is_counted_in_generation_batches(bridge, settings, at):
         ask(b, rows("a", "a"), trainer(step=step, group=2, **settings))
     assert [(s.progress.step, s.progress.steps) for s in book.sessions] == list(at.values())
     assert all(s.training and s.group == 2 for s in book.sessions)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(1, 12))
+def test_progress_is_the_number_of_the_batch_however_a_run_is_cut(per, iterations, accumulation, max_steps):
+    """By counting: a batch every per x iterations micro-steps, an optimiser step every `accumulation`; the last is S."""
+    told = []
+    for micro in range(max_steps * accumulation):
+        if micro % (per * iterations) == 0:
+            at = trainer(step=micro // accumulation, max_steps=max_steps, per=per, accumulation=accumulation,
+                         iterations=iterations, micro=micro)  # fmt: skip
+            told.append(progress(at))
+    assert [one.step for one in told] == list(range(1, len(told) + 1))
+    assert {one.steps for one in told} == {len(told)}
 
 
 def test_several_generation_batches_in_one_step_are_told_apart(bridge):
