@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ def widest(
     from rollouts.records import Row
 
     turn = partial(encode, tokenizer, **template_args)
-    found, worst, least = Widest(), (0, 0, 0, ""), room
+    found, worst, least, widest_row = Widest(), (0, 0, 0, ""), room, None
     for number, values in enumerate(rows):
         row = Row(str(values.get("row_id", f"row {number}")), values["prompt"],
                   {k: v for k, v in values.items() if k not in ("prompt", "row_id")})  # fmt: skip
@@ -55,16 +56,13 @@ def widest(
             if added and callable(takes := getattr(strategy, "takes", None)):
                 takes(row, tokenizer)
         except Exception as error:  # a column that is not there, or a template that takes no such turn
-            told = " ".join(str(error).split())[:400]
-            # A template's own words name neither the row nor a way out.
-            ours = told.startswith(f"row {row.row_id}: ")
-            told = told if ours else f"row {row.row_id}: {told}{_otherwise(strategy)}"
-            raise Mistake(f"rollouts.strategy: {told}") from error
+            raise Mistake(f"rollouts.strategy: {_told(error, row.row_id, strategy)}") from error
         prompt = len(turn(row.prompt))
         scaffold, name = max((found.scaffold, found.scaffold_row), (added, row.row_id), key=lambda pair: pair[0])
         found = Widest(scaffold, name, max(found.prompt, prompt + added))
         if added:  # a row that is too long by itself is told elsewhere
-            worst = max(worst, (prompt + added, prompt, added, row.row_id))
+            if prompt + added > worst[0]:
+                worst, widest_row = (prompt + added, prompt, added, row.row_id), row
             least = min(least, room - max_tokens - prompt)
     if found.prompt and not found.scaffold:
         bound = getattr(strategy, "max_tokens", None)
@@ -75,7 +73,8 @@ def widest(
         )
     total, prompt, added, name = worst
     if added and total + max_tokens > room:
-        fits = f"set rollouts.strategy.with.max_tokens: {least} (whole items are then left out), " if least > 0 else ""
+        fits = f"set rollouts.strategy.with.max_tokens: {least} (whole items are then left out), "
+        fits = fits if least > 0 and _shows(strategy, least, widest_row, turn) else ""
         raise Mistake(
             f"rollouts.strategy: row {name}: prompt {prompt} + scaffold {added} + rollouts.sampling.max_tokens {max_tokens} = "
             f"{total + max_tokens} tokens is more than the model's length {room}; {fits}lower rollouts.sampling.max_tokens, "
@@ -95,7 +94,23 @@ def ever_scaffolded(strategy: Any, epochs: float) -> float | None:
     return min(1.0, strategy.t0 * epochs) if getattr(strategy, "inter", None) in ("sigmoid", "step") else None
 
 
-def _otherwise(strategy: Any) -> str:
-    if getattr(strategy, "place", None) != "system":
-        return ""
-    return "; where the chat template takes no system turn, set rollouts.strategy.with.place: user"
+def _shows(strategy: Any, most: int, row: Any, turn: Any) -> bool:
+    """Whether anything of `row` would be shown in `most` tokens."""
+    bounded = copy(strategy)
+    bounded.max_tokens = most
+    return bounded.longest(row, turn) > 0
+
+
+def _told(error: Exception, name: str, strategy: Any) -> str:
+    """One line of what went wrong with a row."""
+    from jinja2 import TemplateError
+
+    text = " ".join(str(error).split())[:400]
+    if text.startswith(f"row {name}: "):
+        return text
+    # A template's own words name neither the row nor a way out, those of other errors not even what they are.
+    if not isinstance(error, TemplateError):
+        return f"row {name}: {type(error).__name__}: {text}"
+    system = getattr(strategy, "place", None) == "system"
+    other = "; where the chat template takes no system turn, set rollouts.strategy.with.place: user" if system else ""
+    return f"row {name}: {text}{other}"

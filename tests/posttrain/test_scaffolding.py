@@ -89,6 +89,21 @@ def test_what_does_not_fit_is_refused_with_the_bound_that_fits(tokenizer):
     assert of(Scaffold(), tokenizer, room=full + 100).prompt == full
 
 
+def test_no_bound_is_proposed_that_would_show_nothing(tokenizer):
+    one = min(f - p for f, p in lengths(Scaffold(), tokenizer) if f > p)
+    with pytest.raises(Mistake, match=r"is more than the model's length \d+; lower rollouts\.sampling\.max_tokens"):
+        of(Scaffold(), tokenizer, room=one, max_tokens=10)
+
+
+def test_what_goes_wrong_in_a_users_own_words_is_named(tokenizer):
+    class Mine(Scaffold):
+        def text(self, row, shown):
+            return row.columns["marks"]
+
+    with pytest.raises(Mistake, match=r"^rollouts\.strategy: row a: KeyError: 'marks'$"):
+        of(Mine(), tokenizer)
+
+
 def test_a_longer_row_without_a_scaffold_hides_no_other(tokenizer):
     full, _ = max(lengths(Scaffold(), tokenizer))
     plain = {"row_id": "z", "prompt": [{"role": "user", "content": "why? " * full}], "rubric": []}
