@@ -89,11 +89,19 @@ def meaning(record: Mapping[str, Any]) -> str:
             lines.append(f"- {TITLES[setting]}: RuscaRL is {one['verdict']} against plain GRPO ({held}).")
     for arm, claim in CLAIMS.items():
         if (one := found.get(CENTRAL, {}).get(arm)) is not None:
-            held = "carries over" if one["verdict"] == "better" else "does not carry over to this task"
             lines.append(
-                f"- That {claim}: against {BY_NAME[arm].title} RuscaRL is {one['verdict']}; the claim {held}."
+                f"- That {claim}: against {BY_NAME[arm].title} RuscaRL is {one['verdict']}; the claim {_held(one)}."
             )
     return "\n".join(lines)
+
+
+def _held(one: Mapping[str, Any]) -> str:
+    """No difference that could be told is no proof that there is none."""
+    if one["verdict"] == "better":
+        return "carries over"
+    if one["verdict"] == "worse" or one["low"] is None:
+        return "does not carry over to this task"
+    return f"was not seen to carry over to this task (differences up to {one['high']:+.2f} are not excluded)"
 
 
 def _setup(record: Mapping[str, Any]) -> str:

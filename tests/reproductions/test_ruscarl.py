@@ -137,7 +137,8 @@ def test_verdicts_follow_from_the_numbers():
     assert (found["grpo"]["low"], found["grpo"]["high"]) == (exact.low, exact.high)
     text = words.page(made)
     assert "**better**" in text
-    assert "against no differentiation RuscaRL is not distinguishable; the claim does not carry over" in text
+    assert "against no differentiation RuscaRL is not distinguishable; the claim was not seen to carry over" in text
+    assert "against linear decay RuscaRL is worse; the claim does not carry over" in text
     assert len(re.findall(r"^\| (plain GRPO|RuscaRL \(|no diff|linear)", text, flags=re.M)) == 4
     assert record({"grpo": 0.9, "ruscarl": 0.6})["verdict"] == "worse"
 
