@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -57,13 +58,23 @@ class VLLM:
             )  # fmt: skip
 
     def wait(self, seconds: float = 300.0) -> None:
-        """Until it is up."""
+        """Until it is up and has answered once: the first answer of a cold machine takes longer than the runs here wait for one."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
+            with contextlib.suppress(OSError):
+                self._asked("/health", timeout=5)
+                (model, *_) = json.loads(self._asked("/v1/models", timeout=5))["data"]
+                body = {"model": model["id"], "prompt": [[5, 6, 7]] * 16, "max_tokens": 12, "seed": 1}
+                self._asked("/v1/completions", json.dumps(body).encode(), timeout=120)
                 return
             time.sleep(0.3)
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-3000:]}")
+
+    def _asked(self, path: str, body: bytes | None = None, *, timeout: float) -> bytes:
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, body, headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.read()
 
     def signal(self, number: int) -> None:
         """To all its processes."""
