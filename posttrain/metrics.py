@@ -326,9 +326,12 @@ METRICS: dict[str, Metric] = {
         "share",
         "down",
     ),
+    "rubric/mean": Metric(
+        "Mean rubric score", "mean over judged rollouts of earned ÷ positive points; it may be below 0", "", "up"
+    ),
     "rubric/clipped_mean": Metric(
         "Mean rubric score, clipped",
-        "mean over judged rollouts of earned ÷ positive points, then clipped to [0, 1]; the reward itself is not clipped",
+        "rubric/mean, clipped to [0, 1] last of all: after the mean over rollouts, batches and processes; in metrics.jsonl only",
         "share",
         "up",
     ),

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from rewards.completions import text_of, until
 from rewards.criteria import reading, running
 from rewards.criteria.item import Criterion, Verdict
-from rewards.criteria.scoring import OnError, Undecided, aggregate, score
+from rewards.criteria.scoring import OnError, Undecided, score
 from rewards.judge import Counts, Judge, JudgeError, Question
 from rewards.judges.limits import processes
 
@@ -233,8 +233,8 @@ class Rubric:
         every = [one["verdict"] for row in found for one in row]
         if log_metric is not None and every:
             log_metric("rubric/failed", every.count(Verdict.FAILED) / len(every))
-            if (mean := aggregate(scores)) is not None:
-                log_metric("rubric/clipped_mean", mean)
+            if judged := [s for s in scores if s is not None]:
+                log_metric("rubric/mean", sum(judged) / len(judged))
         if log_metric is not None and self.judge is not None:
             # TRL takes the mean over those processes that log one; what is paid for is the sum.
             for name in ("questions", "calls", "cached", "tokens"):

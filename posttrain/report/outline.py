@@ -91,7 +91,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (
         "Rubric and judge",
         (
             ("rubric_failed", "Share of criteria without a verdict", ("rubric/failed", "judge/failed")),
-            ("rubric_mean", "", ("rubric/clipped_mean",)),
+            ("rubric_mean", "Rubric score", ("rubric/mean", "rubric/clipped_mean")),
             ("judge_calls", "What the judge was asked", ("judge/questions", "judge/cached", "judge/calls")),
             ("judge_tokens", "", ("judge/tokens",)),
             ("judge_seconds", "", ("judge/seconds",)),
@@ -123,6 +123,7 @@ LABELS = {
     "completions/clipped_ratio": "no EOS at the end",
     "clip_ratio/region_mean": "both sides",
     "rubric/failed": "all criteria",
+    "rubric/clipped_mean": "clipped to [0, 1]",
     "judge/failed": "the judge's",
     "judge/questions": "criteria to judge",
     "judge/cached": "of them known already",

@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from posttrain.rundir import append_line
 from posttrain.trainers.parts import Parts
+from rewards.criteria import aggregate
 
 
 class MetricsFile(TrainerCallback):
@@ -30,6 +31,8 @@ class MetricsFile(TrainerCallback):
         )
         numbers = {k.removeprefix("eval_"): v for k, v in logs.items() if isinstance(v, int | float) or v is None}
         finite = {k: v if v is None or math.isfinite(v) else None for k, v in numbers.items()}
+        if (mean := finite.get("rubric/mean")) is not None:
+            finite["rubric/clipped_mean"] = aggregate([mean])
         if self.parts.failed_saves:
             finite["checkpoints/failed"] = self.parts.failed_saves
         self.parts.run.check()

@@ -1,4 +1,4 @@
-"""Training on rubrics that are judged in part by a real vLLM server, which is killed in the second step."""
+"""Training on rubrics with a judge: a real vLLM server that is killed in the second step, and one of code that two processes ask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.vllm, pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 SERVERS = str(Path(__file__).resolve().parents[1] / "rewards" / "judges")
 
 STRATEGY = '''
@@ -74,6 +74,7 @@ def train(_vllm, launch, recipes, tmp_path):
     return do
 
 
+@pytest.mark.vllm
 def test_rows_without_a_verdict_are_masked(train):
     ended = train(at_most=1.0)
     assert ended.code == 0, ended.err[-3000:]
@@ -101,6 +102,7 @@ def test_rows_without_a_verdict_are_masked(train):
     assert all(loss == 0 for loss in ended.metrics("loss")[1:])
 
 
+@pytest.mark.vllm
 def test_too_many_of_them_stop_the_run(train):
     ended = train(at_most=0.01)
     assert ended.code == 3, ended.err[-3000:]
@@ -109,3 +111,50 @@ def test_too_many_of_them_stop_the_run(train):
     assert "Traceback" not in ended.err
     assert ended.json("status.json")["steps"] == 1
     assert "only-for-tests" not in ended.err + ended.out
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """Its verdict on `says WORD` is whether WORD is in the answer."""
+    monkeypatch.syspath_prepend(SERVERS)
+    import judge_server
+
+    server = judge_server.Server()
+    yield server
+    server.stop()
+
+
+def test_two_processes_share_a_judge_and_its_cache_and_the_same_run_again_asks_nothing(
+    judge, launch, recipes, tmp_path
+):
+    recipe = yaml.safe_load((recipes / "arithmetic_grpo.yaml").read_text())
+    criteria = [{"criterion": "says tens", "points": 3}, {"criterion": "says 7", "points": -1}]
+    settings = {"model": "m", "url": judge.url, "cache": "verdicts.sqlite"}
+    recipe["rewards"] = [
+        {"use": "rewards.rubric:Rubric", "timeout": 300, "with": {"criteria": criteria, "judge": settings}}
+    ]
+    recipe["trainer"]["args"] |= {"per_device_train_batch_size": 16, "max_steps": 2}
+    recipe |= {"evaluation": [], "preflight": "off"}
+    (tmp_path / "judged.yaml").write_text(yaml.safe_dump(recipe))
+
+    first = launch("judged.yaml", processes=2, name="first", env={"POSTTRAIN_JUDGE_KEY": "k"}, timeout=400)
+    assert first.code == 0, first.err[-3000:]
+    asked = len(judge.bodies)
+    rows = first.rollouts()
+    assert len(rows) == 2 * 2 * 16
+    for row in rows:
+        found = [word in row["completion"] for word in ("tens", "7")]
+        told = row["extras"]["rubric"]["criteria"]
+        assert [one["verdict"] for one in told] == ["met" if f else "unmet" for f in found]
+        assert row["rewards"]["Rubric"] == pytest.approx((3 * found[0] - found[1]) / 3)
+    # Of both processes together, though TRL logs means.
+    assert first.metrics("judge/questions") == [64, 64]
+    assert sum(first.metrics("judge/calls")) == asked
+    assert 0 < asked <= 128
+
+    again = launch("judged.yaml", processes=2, name="again", env={"POSTTRAIN_JUDGE_KEY": "k"}, timeout=400)
+    assert again.code == 0, again.err[-3000:]
+    assert len(judge.bodies) == asked
+    assert again.metrics("judge/cached") == again.metrics("judge/questions") == [64, 64]
+    assert again.metrics("judge/calls") == [0, 0]
+    assert [row["rewards"] for row in again.rollouts()] == [row["rewards"] for row in rows]

@@ -47,7 +47,7 @@ def test_reasoning_counts_unless_it_is_skipped():
 def test_what_is_told_of_each_criterion():
     told, numbers = {}, {}
     ask(Rubric(), TEXTS, log_extra=told.__setitem__, log_metric=numbers.__setitem__)
-    assert numbers == {"rubric/failed": 0, "rubric/clipped_mean": pytest.approx(sum(TABLE) / 6)}
+    assert numbers == {"rubric/failed": 0, "rubric/mean": pytest.approx(sum(TABLE) / 6)}
     assert [row["score"] for row in told["rubric"]] == pytest.approx(TABLE)
     assert told["rubric"][2]["criteria"][0] == {
         "text": "says alpha",

@@ -221,7 +221,7 @@ def make(
                 "loss": 2.0 * math.exp(-3 * step / steps),
             }
         if rubrics:
-            line |= {"rubric/failed": 0.03, "judge/failed": 0.06, "judge/questions": 32.0, "judge/cached": 8.0, "judge/calls": 25.0,
+            line |= {"rubric/failed": 0.03, "rubric/mean": -0.1, "rubric/clipped_mean": 0.0, "judge/failed": 0.06, "judge/questions": 32.0, "judge/cached": 8.0, "judge/calls": 25.0,
                      "judge/tokens": 9_000.0, "judge/seconds": 1.5, "judge/agreement": 0.9, "scaffold/shown": 1 - step / steps,
                      "scaffold/ratio": 0.5, "scaffold/tokens": 20.0, "scaffold/advantage/1": 0.3, "scaffold/advantage/2": -0.1}  # fmt: skip
         append_line(run.metrics, line)

@@ -177,7 +177,16 @@ def test_the_judges_cost_and_the_scaffold_have_charts_of_their_own(make_run: Mak
     run = data.read(make_run("curves", steps=12, evaluations=False, rubrics=True))
     groups = {group.title: {chart.key: chart for chart in group.charts} for group in curves.build(run)[0]}
     judge = groups["Rubric and judge"]
-    assert set(judge) == {"rubric_failed", "judge_calls", "judge_tokens", "judge_seconds", "judge_agreement"}
+    assert set(judge) == {
+        "rubric_failed",
+        "rubric_mean",
+        "judge_calls",
+        "judge_tokens",
+        "judge_seconds",
+        "judge_agreement",
+    }
+    assert [e["label"] for e in judge["rubric_mean"].legend] == ["mean", "clipped to [0, 1]"]
+    assert [e["last"] for e in judge["rubric_mean"].legend] == ["-0.1", "0"]
     assert [e["label"] for e in judge["rubric_failed"].legend] == [
         "all criteria",
         "the judge's",

@@ -75,6 +75,26 @@ def test_a_run_with_a_judge(parts, server, tmp_path):
     assert sum(m["judge/calls"] for m in numbers) == len(server.bodies)
 
 
+def test_the_mean_is_clipped_last_of_all(parts):
+    """One log of two batches: a mean over both, below 0, which HealthBench reports as 0."""
+    criteria = [
+        {"criterion": "is long", "points": 4, "check": {"length": {"unit": "chars", "min": 12}}},
+        {"criterion": "is there", "points": -6, "check": {"length": {"unit": "chars", "min": 0}}},
+    ]
+    make = partial(Rubric, criteria=criteria)
+    make.__name__ = "rubric"
+    built = parts(rewards=[make], args={"max_steps": 2, "logging_steps": 2})
+    GRPO.build(built).train()
+    built.stack.close()
+    running.close()
+    rows = [json.loads(x) for f in sorted(built.run.rollouts.iterdir()) for x in f.read_text().splitlines()]
+    (line,) = [m for m in read_lines(built.run.metrics) if m["phase"] == "train"]
+    mean = sum(row["extras"]["rubric"]["score"] for row in rows) / len(rows)
+    assert mean < 0
+    assert line["rubric/mean"] == pytest.approx(mean)
+    assert line["rubric/clipped_mean"] == 0
+
+
 def recipe(tmp_path, setting=None, **given):
     return load(
         {
