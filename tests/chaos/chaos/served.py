@@ -58,7 +58,7 @@ class VLLM:
             )  # fmt: skip
 
     def wait(self, seconds: float = 300.0) -> None:
-        """Until it is up and has answered once: the first answer of a cold machine takes longer than the runs here wait for one."""
+        """Until it is up and has answered once: on a cold machine the first answer takes long."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process is not None and self.process.poll() is None:
             with contextlib.suppress(OSError):

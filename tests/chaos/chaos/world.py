@@ -92,7 +92,7 @@ class World:
             return now
         servers = self.vllm(2 if self.long else 1)
         proxies = (self.proxy(servers[0]), self.proxy(servers[-1]))
-        limits = {"timeout": 30 if self.long else 4, "health_interval": 1, "patience": patience, "retries": 8}
+        limits = {"timeout": 30 if self.long else 20, "health_interval": 1, "patience": patience, "retries": 8}
         limits["takeover"] = "true"  # a run that was ended here may have left its adapter there
         run = self.run(
             self.folder("servers"),
