@@ -136,7 +136,9 @@ args = GRPOConfig(output_dir=out, use_cpu=True, bf16=False, gradient_checkpointi
                   vllm_mode="colocate", vllm_gpu_memory_utilization=0.1, vllm_max_model_length=128)
 rows = Dataset.from_list([{"prompt": [{"role": "user", "content": f"say {i}"}]} for i in range(4)])
 trainer = GRPOTrainer(folder, lambda completions, **_: [1.0] * len(completions), args, rows, peft_config=LoraConfig())
-print("constructed", flush=True)
+model = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker.model_runner.model
+packed = any(not weight.numel() for weight in model.parameters())
+print("constructed", "packed" if packed else "plain", flush=True)
 trainer.train()
 """
 
@@ -144,8 +146,8 @@ trainer.train()
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_trls_colocated_engine_fails_at_its_first_sync_without_a_gpu(tiny, tmp_path):
-    """TRL merges the adapter and loads the whole model, which vLLM's CPU build cannot take. Ours hands over the adapter,
-    which it can (tests/end_to_end/test_engines.py::test_vllm_in_process)."""
+    """TRL merges the adapter and loads the whole model, which vLLM's CPU build cannot take once it has packed its weights, as it does
+    on most CPUs (with AVX-512, say). Ours hands over the adapter, which it can (end_to_end/test_engines.py::test_vllm_in_process)."""
     if torch.cuda.is_available():
         pytest.skip("a trap of machines without a GPU")
     pytest.importorskip("vllm", reason="vLLM is not installed")
@@ -160,7 +162,10 @@ def test_trls_colocated_engine_fails_at_its_first_sync_without_a_gpu(tiny, tmp_p
         text=True,
         timeout=600,
     )
-    assert "constructed" in ended.stdout
+    assert "constructed" in ended.stdout, ended.stderr[-2000:]
+    if "constructed plain" in ended.stdout:
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        pytest.skip("vLLM leaves its weights as they are on this CPU, and takes new ones")
     assert ended.returncode != 0
     assert "AttributeError: 'Parameter' object has no attribute 'weight_loader'" in ended.stderr
 

@@ -129,7 +129,7 @@ def launch(folder, bank, *more):
     warm = {"benchmark": "arithmetic", "limit": 100, "every": 1, "temperature": 1.0,
             "adaptive": {"bank": str(bank), "items": 12, "batch": 4}}  # fmt: skip
     words = [f"evaluation=[{json.dumps(warm)}]", f"trainer.args.max_steps={STEPS}", "trainer.args.num_generations=4",
-             "trainer.args.per_device_train_batch_size=8", "rollouts.sampling.max_tokens=64", "preflight=off", "trainer.args.learning_rate=1e-3",
+             "trainer.args.per_device_train_batch_size=8", "rollouts.sampling.max_tokens=64", "preflight=off", "trainer.args.learning_rate=1e-2",
              "checkpoints.every=2", "run.name=x", 'run.report_to=["tensorboard"]', *more]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "posttrain.train", str(RECIPE), *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
