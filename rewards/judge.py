@@ -202,7 +202,8 @@ class Judge:
             if not open_:
                 return
         for ballot in open_:
-            ballot.explanation = f"{ballot.explanation}; asked {one.attempts} times"
+            often = "once" if one.attempts == 1 else f"{one.attempts} times"
+            ballot.explanation = f"{ballot.explanation}; asked {often}"
 
     async def _read(self, reply: Reply, ballots: Sequence[_Ballot]) -> None:
         try:

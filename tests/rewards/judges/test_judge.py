@@ -156,6 +156,8 @@ def test_garbage_is_asked_about_again_and_never_a_verdict(serve, garbage, mode):
     found = rule(server, QUESTIONS, mode=mode, attempts=2)
     assert verdicts(found) == [FAILED] * 4
     assert all(r.explanation.endswith("; asked 2 times") for r in found)
+    (once, *_) = rule(serve(lambda n, body: garbage), QUESTIONS, mode=mode, attempts=1)
+    assert once.explanation.endswith("; asked once")
     assert len(server.bodies) == (8 if mode == "criterion" else 4)
 
 
