@@ -15,6 +15,7 @@ from posttrain import adapters, engines, models, terminal
 from posttrain.errors import Mistake
 from posttrain.evaluation import find_benchmark
 from posttrain.evaluation.adaptive.run import load_pool
+from posttrain.evaluation.cost import device_named
 from posttrain.evaluation.prompts import find_style
 from posttrain.evaluation.regrading import regrade
 from posttrain.evaluation.results import RESULT, SAMPLES, Result
@@ -52,6 +53,8 @@ def evaluate_checkpoint(
         settings.get("chunk"),
         settings.get("flops_per_byte"),
     )
+    if settings.get("device") is not None:
+        device_named(settings["device"])
     task = find_benchmark(benchmark, "--benchmark")
     # A wrong file shows before a model is loaded.
     problems = task.load(settings.get("path"), settings.get("limit"))

@@ -42,20 +42,27 @@ class Device:
         return f"{self.count} x {self.name}" if self.gpu else self.name
 
 
+def device_named(given: str) -> Device:
+    """A device as a user writes it: `H100`, `2 x H100`, `cpu`.
+
+    Raises:
+        Mistake: it cannot be read.
+    """
+    found = re.fullmatch(r"\s*(?:([1-9]\d{0,5})\s*[x×]\s*)?(?![-+.\d]+\s*[x×]\s)(\S.*?)\s*", given)
+    if found is None:
+        raise Mistake(f'device: "{given}" should be a name with or without a number before it, for instance 2 x H100')
+    name = "CPU" if found[2].lower() == "cpu" else found[2]
+    return Device(name, int(found[1] or 1))
+
+
 def device_of(engine: Engine, given: str | None = None) -> Device:
-    """What `engine` runs on: as the user says (`H100`, `2 x H100`, `cpu`), else this machine's for engines in this process.
+    """What `engine` runs on: as the user says (`device_named`), else this machine's for engines in this process.
 
     Raises:
         Mistake: `given` cannot be read.
     """
     if given is not None:
-        found = re.fullmatch(r"\s*(?:([1-9]\d{0,5})\s*[x×]\s*)?(\S.*?)\s*", given)
-        if found is None:
-            raise Mistake(
-                f'device: "{given}" should be a name with or without a number before it, for instance 2 x H100'
-            )
-        name = "CPU" if found[2].lower() == "cpu" else found[2]
-        return Device(name, int(found[1] or 1))
+        return device_named(given)
     if getattr(engine, "shared", False):
         return Device("unknown")
     import torch

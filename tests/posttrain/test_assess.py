@@ -66,6 +66,7 @@ FEW = ["--model", "/no/such", "--benchmark", "arithmetic"]
         ([*FEW, "--top-k", "-1"], "top_k: 0 (off) or above, not -1"),
         ([*FEW, "--min-p", "2"], "min_p: from 0 (off) to 1, not 2"),
         ([*FEW, "--flops-per-byte", "0"], "flops_per_byte: above 0, not 0"),
+        ([*FEW, "--device", "0 x H100"], "for instance 2 x H100"),
         ([*FEW, "--until-interval", "0"], "until-interval: a half-width between 0 and 50 points, not 0"),
         ([*FEW, "--shots-from", "x.jsonl"], "say how many too (--shots N)"),
         (["--model", "/no/such", "--benchmark", "arithmetic", "--limit", "2"], "--model: no directory /no/such"),

@@ -76,8 +76,10 @@ def test_devices():
     assert device_of(Server(), "2 x H100") == Device("H100", 2)
     assert device_of(Server(), "NVIDIA H100 80GB HBM3") == Device("NVIDIA H100 80GB HBM3", 1)
     assert device_of(Server(), "cpu") == Device("CPU")
-    with pytest.raises(Mistake, match="2 x H100"):
-        device_of(Server(), "  ")
+    assert device_of(Server(), "4xL4") == Device("L4", 4)
+    for words in ("  ", "0 x H100", "-1 x H100", "1.5 x H100"):
+        with pytest.raises(Mistake, match="for instance 2 x H100"):
+            device_of(Server(), words)
 
 
 def test_lengths():
