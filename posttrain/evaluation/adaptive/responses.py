@@ -109,6 +109,10 @@ def _json_lines(path: Path) -> Iterator[Subject]:
             answers = {k: v for k, v in record["responses"].items() if v is not None}
             if not answers:
                 raise Mistake(f"{where}: {named(name)} has no responses")
+            if "" in answers:
+                raise Mistake(
+                    f'{where}: one of the responses of {named(name)} has "" for its item; give every item an id'
+                )
             found += 1
             yield Subject(name, where, {k: _share(v, f"{where}, item {named(k)}") for k, v in answers.items()})
     if not found:

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from posttrain.errors import Mistake
@@ -226,6 +226,7 @@ names = st.text(st.characters(codec=None), min_size=0, max_size=4)
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(names, st.dictionaries(names, cells, max_size=4)), max_size=4))
+@example([("0", {"": True}), ("1", {"": False})])
 def test_any_table_is_fitted_and_read_back_or_told_in_one_line(tmp_path, rows):
     """Names may hold anything that JSON can: control characters, halves of surrogate pairs."""
     file = tmp_path / "r.jsonl"
