@@ -58,14 +58,15 @@ class VLLM:
             )  # fmt: skip
 
     def wait(self, seconds: float = 300.0) -> None:
-        """Until it is up and has answered once: on a cold machine the first answer takes long."""
+        """Until it is up and has answered once as it will be asked: vLLM compiles the ranks of log-probs at the first answer
+        that has any, for 10 s or more on a cold machine."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process is not None and self.process.poll() is None:
             with contextlib.suppress(OSError):
                 self._asked("/health", timeout=5)
                 (model, *_) = json.loads(self._asked("/v1/models", timeout=5))["data"]
-                body = {"model": model["id"], "prompt": [[5, 6, 7]] * 16, "max_tokens": 12, "seed": 1}
-                self._asked("/v1/completions", json.dumps(body).encode(), timeout=120)
+                body = {"model": model["id"], "prompt": [[5, 6, 7]] * 16, "max_tokens": 12, "seed": 1, "logprobs": 0}
+                self._asked("/v1/completions", json.dumps(body).encode(), timeout=240)
                 return
             time.sleep(0.3)
         raise RuntimeError(f"the server did not start: {self.log.read_text()[-3000:]}")
