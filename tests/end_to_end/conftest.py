@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,34 +41,46 @@ class Ended:
         return self.json(f"evaluation/{when}-{benchmark}/result.json")["metrics"]["accuracy"]
 
 
+def _launch(
+    folder: Path,
+    recipe: str | Path,
+    *overrides: str,
+    processes: int = 1,
+    name: str = "test",
+    timeout: float = 1100,
+    env=None,
+) -> Ended:
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/cpu.yaml")]
+        command += ["--num_processes", str(processes)]
+    command += ["-m", "posttrain.train", str(recipe), f"run.name={name}", *overrides]
+    settings = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **settings, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr, folder / "runs" / name)
+
+
 @pytest.fixture
-def launch(tmp_path) -> Callable[..., Ended]:
+def launch(tmp_path: Path) -> Callable[..., Ended]:
     """`launch(recipe, "key=value", ..., processes=1)`; the run is called `run.name` of the override or `test`. One process is
     started as it is: `accelerate launch` would add its own imports and make a 1 of every exit code."""
-
-    def do(
-        recipe: str | Path, *overrides: str, processes: int = 1, name: str = "test", timeout: float = 1100, env=None
-    ):
-        command = [sys.executable]
-        if processes > 1:
-            command += ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "recipes/accelerate/cpu.yaml")]
-            command += ["--num_processes", str(processes)]
-        command += ["-m", "posttrain.train", str(recipe), f"run.name={name}", *overrides]
-        settings = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        ended = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **settings, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr, tmp_path / "runs" / name)
-
-    return do
+    return partial(_launch, tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def launch_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """`launch`, for a run that several tests of a module look at."""
+    return partial(_launch, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
 def recipes() -> Path:
     return ROOT / "recipes"

@@ -17,6 +17,7 @@ import pytest
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 KEY = "only-for-tests"
+ENV = {"POSTTRAIN_VLLM_KEY": KEY}
 
 
 class Server:
@@ -71,26 +72,24 @@ def engine(urls: list[str]) -> str:
     return f"rollouts.engine={{use: vllm-server, with: {{urls: [{quoted}], timeout: 60}}}}"
 
 
-@pytest.fixture
-def serve(recipes, tmp_path, monkeypatch):
-    """`serve(n)`: n servers, all up."""
+@pytest.fixture(scope="module")
+def servers(recipes, tmp_path_factory):
+    """Two of them, up; the last test kills them."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
+    folder = tmp_path_factory.mktemp("servers")
     made: list[Server] = []
-
-    def start(n: int) -> list[Server]:
-        for i in range(n):
+    try:
+        for i in range(2):
             with socket.socket() as s:
                 s.bind(("127.0.0.1", 0))
                 port = s.getsockname()[1]
-            made.append(Server(recipes / "arithmetic_grpo.yaml", port, tmp_path / f"server{i}.log"))
+            made.append(Server(recipes / "arithmetic_grpo.yaml", port, folder / f"server{i}.log"))
         for server in made:
             server.wait()
-        return made
-
-    yield start
-    for server in made:
-        server.kill()
+        yield made
+    finally:
+        for server in made:
+            server.kill()
 
 
 def learned(ended, steps: int) -> None:
@@ -109,10 +108,9 @@ def test_vllm_in_process(launch, recipes):
     learned(launch(recipes / "arithmetic_grpo_vllm.yaml", "trainer.args.max_steps=20", "evaluation=[]"), 20)
 
 
-def test_a_vllm_server_with_two_training_processes(launch, recipes, serve):
-    (server,) = serve(1)
-    words = [engine([server.url]), "trainer.args.max_steps=16", "trainer.args.per_device_train_batch_size=32"]
-    ended = launch(recipes / "arithmetic_grpo.yaml", *words, "evaluation=[]", processes=2)
+def test_a_vllm_server_with_two_training_processes(launch, recipes, servers):
+    words = [engine([servers[0].url]), "trainer.args.max_steps=16", "trainer.args.per_device_train_batch_size=32"]
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words, "evaluation=[]", processes=2, env=ENV)
     assert ended.code == 0, ended.err[-3000:]
     rewards = ended.metrics("reward")
     assert sum(rewards[-4:]) / 4 > sum(rewards[:2]) / 2 + 0.1
@@ -120,8 +118,8 @@ def test_a_vllm_server_with_two_training_processes(launch, recipes, serve):
     assert len({(r["step"], r["row_id"], r["sample"]) for r in ended.rollouts()}) == 16 * 64
 
 
-def test_a_server_that_dies_in_mid_generation_and_then_the_other(launch, recipes, serve):
-    first, second = serve(2)
+def test_a_server_that_dies_in_mid_generation_and_then_the_other(launch, recipes, servers, tmp_path):
+    first, second = servers
     words = [engine([first.url, second.url]), "trainer.args.max_steps=60", "evaluation=[]"]
     killed: list[int] = []
 
@@ -139,9 +137,9 @@ def test_a_server_that_dies_in_mid_generation_and_then_the_other(launch, recipes
         kill_when_busy(first, 3, folder)
         kill_when_busy(second, 8, folder)
 
-    thread = threading.Thread(target=both, args=(first.log.parent,))
+    thread = threading.Thread(target=both, args=(tmp_path,))
     thread.start()
-    ended = launch(recipes / "arithmetic_grpo.yaml", *words)
+    ended = launch(recipes / "arithmetic_grpo.yaml", *words, env=ENV)
     thread.join()
     assert len(killed) == 2
     # The run outlived the first server: no prompt was lost, none was answered twice.
