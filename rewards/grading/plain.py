@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rewards.grading.brackets import squeeze
 from rewards.grading.normalise import plain_number
 from rewards.grading.shapes import Verdict
@@ -18,12 +20,17 @@ Number = tuple[int, int, int | None]
 
 def equal_text(gold: str, answer: str) -> Verdict | None:
     """What needs no sympy: the same normal form, or two plain numbers. None = not decided."""
-    if squeeze(gold) == squeeze(answer):
+    if _bare(squeeze(gold)) == _bare(squeeze(answer)):
         return True, "same text"
     a, b = plain_number(gold), plain_number(answer)
     if a is None or b is None:
         return None
     return same_number(a, b), "number"
+
+
+def _bare(text: str) -> str:
+    """`2^{9}` and `2^9` are one text: what is the same needs no value, which for a tower of powers nobody finds in time."""
+    return re.sub(r"([\^_])\{(\w)\}(?!\w)", r"\1\2", text)
 
 
 def same_number(a: Number, b: Number) -> bool:

@@ -152,6 +152,13 @@ def test_a_comparison_without_end_costs_one_deadline():
     assert time.monotonic() - began < 1.0
 
 
+def test_a_tower_is_itself_however_its_braces_are_set():
+    same = grade("9^{9^{9}}", boxed("9^{9^9}"), timeout=2.0)
+    assert (same.verdict, same.rule) == ("RIGHT", "same text")
+    assert grade("x^{2}3", boxed("x^{23}")).verdict == "WRONG"
+    assert grade("10^{2}3", boxed("10^23")).rule != "same text"
+
+
 @pytest.mark.parametrize(
     "bomb",
     [r"10^{10^{10}}", r"2^{2^{2^{2^{2^{2^{2}}}}}}", r"(10^{9})!", r"\binom{10^{9}}{5\cdot 10^{8}}", r"\sum_{k=1}^{10^{12}}\frac{1}{k}",
