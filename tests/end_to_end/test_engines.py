@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -40,16 +41,19 @@ class Server:
             self.process = subprocess.Popen(serve.command(loaded, on_cpu=True), env=environment, cwd=log.parent, stdout=file,
                                             stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
 
-    def get(self, path: str) -> str:
-        request = urllib.request.Request(f"{self.url}/{path}", headers={"Authorization": f"Bearer {KEY}"})
-        with urllib.request.urlopen(request, timeout=5) as answer:
+    def ask(self, path: str, body: dict | None = None) -> str:
+        request = urllib.request.Request(
+            f"{self.url}/{path}", headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
+            data=None if body is None else json.dumps(body).encode(),
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=5 if body is None else 60) as answer:
             return answer.read().decode()
 
     def wait(self) -> None:
         until = time.monotonic() + 240
         while time.monotonic() < until and self.process.poll() is None:
             with contextlib.suppress(OSError):
-                self.get("health")
+                self.ask("health")
                 return
             time.sleep(0.5)
         pytest.fail(f"the server did not start: {self.log.read_text()[-3000:]}")
@@ -57,7 +61,7 @@ class Server:
     def busy(self) -> bool:
         """True while it is generating."""
         with contextlib.suppress(OSError):
-            lines = self.get("metrics").splitlines()
+            lines = self.ask("metrics").splitlines()
             return any(x.startswith("vllm:num_requests_running") and float(x.split()[-1]) > 0 for x in lines)
         return False
 
@@ -108,7 +112,8 @@ def test_vllm_in_process(launch, recipes):
     learned(launch(recipes / "arithmetic_grpo_vllm.yaml", "trainer.args.max_steps=20", "evaluation=[]"), 20)
 
 
-def test_a_vllm_server_with_two_training_processes(launch, recipes, servers):
+def test_a_vllm_server_with_two_training_processes(launch, recipes, servers, tmp_path, monkeypatch):
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
     words = [engine([servers[0].url]), "trainer.args.max_steps=16", "trainer.args.per_device_train_batch_size=32"]
     ended = launch(recipes / "arithmetic_grpo.yaml", *words, "evaluation=[]", processes=2, env=ENV)
     assert ended.code == 0, ended.err[-3000:]
@@ -116,6 +121,50 @@ def test_a_vllm_server_with_two_training_processes(launch, recipes, servers):
     assert sum(rewards[-4:]) / 4 > sum(rewards[:2]) / 2 + 0.1
     assert {(r["step"], r["version"]) for r in ended.rollouts()} == {(i, i) for i in range(16)}
     assert len({(r["step"], r["row_id"], r["sample"]) for r in ended.rollouts()}) == 16 * 64
+    told = {c["name"]: c for c in ended.json("preflight.json")["checks"]}
+    assert all(c["ok"] is not False for c in told.values())
+    assert told["engine"]["looked"].startswith("VLLMServerEngine, shared with other processes")
+    assert told["log-probs"]["looked"].startswith("8 rollouts")
+    # Another run's adapter comes while an engine is already in use.
+    found = foreign_adapter(servers[0], recipes, tmp_path, ended.run / "adapter")
+    assert found.ok is False
+    assert "holds 1 adapter(s) of another run: posttrain-theirs-v3-0123456789ab" in found.looked
+    assert "takeover" in found.mend
+    servers[0].ask("v1/unload_lora_adapter", {"lora_name": "posttrain-theirs-v3-0123456789ab"})
+
+
+def foreign_adapter(server: Server, recipes: Path, tmp_path: Path, adapter: Path):
+    from contextlib import ExitStack
+
+    from accelerate import PartialState
+
+    from posttrain import assemble
+    from posttrain.preflight import sampler
+    from posttrain.preflight.scene import Scene
+    from posttrain.recipe import load
+    from posttrain.rundir import RunDir
+
+    recipe = load(
+        recipes / "arithmetic_grpo.yaml",
+        [
+            "data.train.with={n: 64}",
+            "trainer.args.num_generations=8",
+            "evaluation=[]",
+            engine([server.url]),
+            "run.name=mine",
+            f"run.directory={tmp_path}",
+        ],
+    )
+    (tmp_path / "mine").mkdir()
+    with ExitStack() as stack:
+        parts = assemble.parts(recipe, RunDir(tmp_path / "mine"), stack)
+        trainer = assemble.trainer(assemble.trainer_class(recipe), parts)
+        scene = Scene(trainer, parts, PartialState(cpu=True), online=True)
+        assert sampler.is_ours(scene).ok
+        server.ask(
+            "v1/load_lora_adapter", {"lora_name": "posttrain-theirs-v3-0123456789ab", "lora_path": str(adapter)}
+        )
+        return sampler.is_ours(scene)
 
 
 def test_a_server_that_dies_in_mid_generation_and_then_the_other(launch, recipes, servers, tmp_path):

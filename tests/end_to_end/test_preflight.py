@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import subprocess
-import time
-import urllib.request
-from contextlib import suppress
-from pathlib import Path
-
 import pytest
 
 pytestmark = pytest.mark.slow
 
-KEY = "only-for-tests"
 SMALL = ("data.train.with={n: 64}", "trainer.args.max_steps=3", "trainer.args.num_generations=8", "evaluation=[]")
 TIMES = ("time", "step_time", "train_runtime")
 
@@ -99,91 +89,3 @@ def test_vllm_in_process_is_the_same_with_and_without(launch, recipes):
     plain = launch(recipes / "arithmetic_grpo_vllm.yaml", *words, "preflight=off", name="plain")
     assert left(checked) == left(plain)
     assert {c["name"] for c in checked.json("preflight.json")["checks"] if c["ok"]} >= {"engine", "log-probs"}
-
-
-@pytest.fixture
-def server(recipes, tmp_path, monkeypatch):
-    """One real vLLM server: its URL."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    from posttrain import serve
-    from posttrain.recipe import load
-
-    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", KEY)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{s.getsockname()[1]}"
-    loaded = load(recipes / "arithmetic_grpo.yaml", [engine(url)])
-    environment = {**os.environ, **serve.environment(loaded, on_cpu=True), "VLLM_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
-    log = (tmp_path / "server.log").open("wb")
-    process = subprocess.Popen(
-        serve.command(loaded, on_cpu=True), env=environment, cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 240
-        while time.monotonic() < until and process.poll() is None:
-            with suppress(OSError):
-                ask(url, "health")
-                break
-            time.sleep(0.5)
-        else:
-            pytest.fail((tmp_path / "server.log").read_text()[-3000:])
-        yield url
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
-
-
-def engine(url: str) -> str:
-    return f'rollouts.engine={{use: vllm-server, with: {{urls: ["{url}"], timeout: 60}}}}'
-
-
-def ask(url: str, path: str, body: dict | None = None) -> str:
-    request = urllib.request.Request(
-        f"{url}/{path}", headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"},
-        data=None if body is None else json.dumps(body).encode(),
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return answer.read().decode()
-
-
-@pytest.mark.vllm
-def test_a_vllm_server(launch, recipes, server, tmp_path):
-    words = (*SMALL, "trainer.args.per_device_train_batch_size=8", engine(server), "trainer.args.max_steps=2")
-    ended = launch(recipes / "arithmetic_grpo.yaml", *words, processes=2)
-    assert ended.code == 0, ended.err[-3000:]
-    told = {c["name"]: c for c in ended.json("preflight.json")["checks"]}
-    assert all(c["ok"] is not False for c in told.values())
-    assert told["engine"]["looked"].startswith("VLLMServerEngine, shared with other processes")
-    assert told["log-probs"]["looked"].startswith("8 rollouts")
-    # Another run's adapter comes while this engine is already in use.
-    foreign = Path(ended.run / "adapter")
-    found = foreign_adapter(server, recipes, tmp_path, foreign)
-    assert found.ok is False
-    assert "holds 1 adapter(s) of another run: posttrain-theirs-v3-0123456789ab" in found.looked
-    assert "takeover" in found.mend
-
-
-def foreign_adapter(url: str, recipes: Path, tmp_path: Path, adapter: Path):
-    from contextlib import ExitStack
-
-    from accelerate import PartialState
-
-    from posttrain import assemble
-    from posttrain.preflight import sampler
-    from posttrain.preflight.scene import Scene
-    from posttrain.recipe import load
-    from posttrain.rundir import RunDir
-
-    recipe = load(
-        recipes / "arithmetic_grpo.yaml", [*SMALL, engine(url), "run.name=mine", f"run.directory={tmp_path}"]
-    )
-    (tmp_path / "mine").mkdir()
-    with ExitStack() as stack:
-        parts = assemble.parts(recipe, RunDir(tmp_path / "mine"), stack)
-        trainer = assemble.trainer(assemble.trainer_class(recipe), parts)
-        scene = Scene(trainer, parts, PartialState(cpu=True), online=True)
-        assert sampler.is_ours(scene).ok
-        ask(url, "v1/load_lora_adapter", {"lora_name": "posttrain-theirs-v3-0123456789ab", "lora_path": str(adapter)})
-        return sampler.is_ours(scene)
