@@ -59,8 +59,8 @@ def finish(words: list[str], asked: Path, patience: float) -> str:
     return said
 
 
-def killed_and_whole(words: list[str], folder: Path, samples: int, patience: float) -> tuple[dict, dict, str]:
-    """Results of an evaluation that was killed half way and started again, and of an undisturbed one; what the former printed."""
+def killed_and_whole(words: list[str], folder: Path, samples: int, patience: float) -> tuple[dict, dict]:
+    """Results of an evaluation that was killed half way and started again, and of an undisturbed one."""
     out, total = folder / "out", ITEMS * samples
     words = [*words, "--adaptive", "--items", str(ITEMS), "--batch", str(BATCH), "--samples", str(samples)]
     running = start([*words, "--out", str(out)], folder / "asked-1", pause=0.5)
@@ -74,7 +74,7 @@ def killed_and_whole(words: list[str], folder: Path, samples: int, patience: flo
     answered = seeds_of(out / "samples.jsonl")
     assert total // 2 <= len(answered) < total
     assert not (out / "result.json").exists()
-    said = finish([*words, "--out", str(out)], folder / "asked-2", patience)
+    finish([*words, "--out", str(out)], folder / "asked-2", patience)
     asked = [int(line) for line in (folder / "asked-2").read_text().splitlines()]
     assert not set(asked) & set(answered), "asked again although it was answered"
     assert len(asked) == len(set(asked)) == total - len(answered)
@@ -86,7 +86,7 @@ def killed_and_whole(words: list[str], folder: Path, samples: int, patience: flo
     assert any(
         f"{len(answered)} of {total} samples were there from an earlier call" in note for note in killed["notes"]
     )
-    return killed, whole, said
+    return killed, whole
 
 
 def check(killed: dict, whole: dict) -> None:
@@ -101,7 +101,7 @@ def test_killed_half_way(tiny, tmp_path):
     bank = write_bank(tmp_path / "bank.json", "arithmetic", None, 100)
     words = ["--model", tiny, "--benchmark", "arithmetic", "--engine", f"{ENGINES}:CountingTransformers", "--bank", str(bank),
              "--temperature", "1", "--max-tokens", "24", "--limit", "100"]  # fmt: skip
-    killed, whole, _ = killed_and_whole(words, tmp_path, samples=2, patience=200)
+    killed, whole = killed_and_whole(words, tmp_path, samples=2, patience=200)
     check(killed, whole)
 
 
@@ -110,11 +110,13 @@ def test_real_questions_through_vllm(long, data, tmp_path):
     file = str(data / "gsm8k.jsonl")
     bank = write_bank(tmp_path / "bank.json", "gsm8k", file, 200)
     words = ["--model", long, "--benchmark", "gsm8k", "--data", file, "--engine", f"{ENGINES}:CountingVLLM", "--bank", str(bank),
-             "--limit", "200", "--temperature", "0", "--max-tokens", "24"]  # fmt: skip
-    killed, whole, said = killed_and_whole(words, tmp_path, samples=1, patience=600)
-    check(killed, whole)
+             "--limit", "200", "--temperature", "0", "--max-tokens", "24", "--adaptive", "--items", str(ITEMS),
+             "--batch", str(BATCH), "--out", str(tmp_path / "out")]  # fmt: skip
+    said = finish(words, tmp_path / "asked", patience=600)
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (result["n"], result["adaptive"]["items"], result["adaptive"]["stop"]) == (ITEMS, ITEMS, "items")
     samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
-    assert {s["item_id"] for s in samples} == {step["item"] for step in killed["adaptive"]["trace"]}
+    assert {s["item_id"] for s in samples} == {step["item"] for step in result["adaptive"]["trace"]}
     assert all(s["prompt"][0]["content"].endswith("within \\boxed{}.") for s in samples)
-    assert killed["cost"]["eflops"]["total"] > 0
+    assert result["cost"]["eflops"]["total"] > 0
     assert "24 of 200" in " ".join(said.split())
