@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -19,70 +17,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.vllm, pytest.mark.processes, pytest.mark.slow]
-
-
-def environment(**more: str) -> dict[str, str]:
-    known = {k: v for k, v in os.environ.items() if not k.startswith("POSTTRAIN_VLLM_KEY")}
-    return {**known, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
-
-
-@dataclass
-class Served:
-    url: str
-    key: str
-    folder: Path
-    recipe: Path
-    log: Path
-    process: subprocess.Popen
-
-
-def recipe(folder: Path, tiny: str, url: str) -> Path:
-    rows = [{"prompt": [{"role": "user", "content": f"{i} + 1 ="}], "answer": str(i + 1)} for i in range(16)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "mine.py").write_text(
-        "def length(completion_ids, **_): return [float(len(set(i)) % 7) for i in completion_ids]\n"
-    )
-    made = {
-        "model": {"name": tiny, "max_length": 128}, "adapter": {"r": 8},
-        "data": {"train": {"path": str(folder / "rows.jsonl")}}, "rewards": [{"use": "mine.py:length"}],
-        "rollouts": {"engine": {"use": "vllm-server", "with": {"urls": [url]}}, "sampling": {"max_tokens": 12}},
-        "trainer": {"args": {"per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 3}},
-        "evaluation": [{"benchmark": "arithmetic", "limit": 4}], "checkpoints": {"every": 1}, "preflight": "warn",
-        "run": {"name": "keyed", "directory": str(folder / "runs"), "report_to": ["tensorboard"]},
-    }  # fmt: skip
-    file = folder / "recipe.yaml"
-    file.write_text(json.dumps(made, indent=1))
-    return file
-
-
-@pytest.fixture(scope="module")
-def served(tiny, tmp_path_factory):
-    """`posttrain serve --run`, its key from a file."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    folder = tmp_path_factory.mktemp("keyed")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    url, key = f"http://127.0.0.1:{port}", f"key{secrets.token_hex(16)}"
-    (folder / "secret").write_text(key + "\n")
-    file = recipe(folder, tiny, url)
-    command = [sys.executable, "-m", "posttrain.cli", "serve", str(file), "--run"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT,
-                                   env=environment(POSTTRAIN_VLLM_KEY_FILE=str(folder / "secret")))  # fmt: skip
-    until = time.monotonic() + 300
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=2).close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    else:
-        process.kill()
-        pytest.fail(f"the server did not start: {(folder / 'server.log').read_text()[-3000:]}")
-    yield Served(url, key, folder, file, folder / "server.log", process)
-    process.terminate()
-    process.wait(timeout=60)
 
 
 @dataclass
@@ -108,6 +42,11 @@ class Commands(threading.Thread):
                         )
                     except OSError:
                         continue
+
+
+def environment(**more: str) -> dict[str, str]:
+    known = {k: v for k, v in os.environ.items() if not k.startswith("POSTTRAIN_VLLM_KEY")}
+    return {**known, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
 
 
 def holding(folder: Path, needle: bytes) -> list[str]:
@@ -173,6 +112,8 @@ def test_the_server_answers_this_machine_and_this_key_alone(served, tiny):
         assert ask(served.url + path, None, body) == 401
         assert ask(served.url + path, "wrong", body) == 401
         assert ask(served.url + path, served.key, body) != 401
+    models = urllib.request.Request(f"{served.url}/v1/models", headers={"Authorization": f"Bearer {served.key}"})
+    assert [m["id"] for m in json.loads(urllib.request.urlopen(models, timeout=5).read())["data"]] == [tiny]
     port = int(served.url.rpartition(":")[2])
     listening = [
         line.split()[1]

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -150,61 +144,3 @@ def test_mistakes(tiny, monkeypatch):
 def test_a_recipe_without_servers_can_be_served_on_a_port(tiny, capsys):
     serve.serve(recipe(tiny, "transformers"), port=8123)
     assert "--port 8123" in capsys.readouterr().out
-
-
-@pytest.mark.vllm
-def test_run_starts_the_server_and_takes_it_down_again(tiny, tmp_path):
-    """The whole way: a real server, asked with the key, refused without; gone when `serve` is ended."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    file = tmp_path / "recipe.json"
-    file.write_text(recipe(tiny, servers(url), adapter={"r": 8}).model_dump_json(by_alias=True, exclude_none=True))
-    program = (
-        "import json, sys; from posttrain.recipe.schema import Recipe; from posttrain.serve import serve;"
-        "sys.exit(serve(Recipe.model_validate_json(open(sys.argv[1]).read()), run=True))"
-    )
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(file)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "POSTTRAIN_VLLM_KEY": "k", "OMP_NUM_THREADS": "1"},
-            cwd=tmp_path,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + 240
-        while True:
-            assert time.monotonic() < until, (tmp_path / "log").read_text()[-2000:]
-            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
-            try:
-                asked = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": "Bearer k"})
-                models = json.loads(urllib.request.urlopen(asked, timeout=2).read())
-                break
-            except OSError:
-                time.sleep(0.5)
-        assert [m["id"] for m in models["data"]] == [tiny]
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{url}/v1/models", timeout=5)
-
-        from rollouts.engines.vllm_server import VLLMServerEngine
-        from rollouts.records import EngineSpec, Sampling
-
-        os.environ["POSTTRAIN_VLLM_KEY"] = "k"
-        try:
-            engine = VLLMServerEngine(EngineSpec(tiny, (1,), 0, 128, lora_rank=8), [url])
-        finally:
-            del os.environ["POSTTRAIN_VLLM_KEY"]
-        assert len(engine.generate([[5, 6, 7]], Sampling(max_tokens=5), [1])) == 1
-        engine.close()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-        with pytest.raises(OSError, match="refused"):
-            socket.create_connection(("127.0.0.1", port), timeout=2)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

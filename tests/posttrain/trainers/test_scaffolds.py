@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 import torch
@@ -173,55 +165,12 @@ def test_the_prompt_proof_on_vllm(parts):
         engine.close()
 
 
-@pytest.fixture
-def server(tiny, tmp_path, monkeypatch):
-    """URL of a stock vLLM server of the tiny model."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", "only-for-tests")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", tiny, "--host", "127.0.0.1"]
-    command += [
-        "--port",
-        str(port),
-        "--dtype",
-        "float32",
-        "--max-model-len",
-        "256",
-        "--enforce-eager",
-        "--enable-lora",
-    ]
-    command += ["--max-lora-rank", "8", "--max-loras", "2", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm",
-                "--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096"]  # fmt: skip
-    environment = {**os.environ, "VLLM_API_KEY": "only-for-tests", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-                   "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
-                   "OMP_NUM_THREADS": "1"}  # fmt: skip
-    log = tmp_path / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        until = time.monotonic() + 300
-        while process.poll() is None and time.monotonic() < until:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                break
-            time.sleep(0.5)
-        else:
-            pytest.fail(f"the server did not start: {log.read_text()[-3000:]}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.vllm
-def test_the_prompt_proof_on_a_vllm_server(parts, server):
+def test_the_prompt_proof_on_a_vllm_server(parts, served, monkeypatch):
     from rollouts.engines.vllm_server import VLLMServerEngine
 
-    engine = VLLMServerEngine(parts().engine.spec, urls=[server], takeover=True)
+    monkeypatch.setenv("POSTTRAIN_VLLM_KEY", served.key)
+    engine = VLLMServerEngine(parts().engine.spec, urls=[served.url], takeover=True)
     try:
         proof_and_correction(parts, engine)
     finally:
