@@ -6,6 +6,7 @@ Pure text to text, linear, never raises. Case is kept: R and r are different let
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 LONGEST = 2_000
 """Answers longer than this many characters are compared as text only."""
@@ -115,6 +116,7 @@ _BARE_WORD = re.compile(r"(?<![\\a-zA-Z{])(" + "|".join(sorted(_WORDS, key=len, 
 _SQRT_PAREN = re.compile(r"\\sqrt\s*\(")
 
 
+@lru_cache(1024)
 def normal(answer: str) -> str:
     """An answer in normal form: ASCII LaTeX without typography, single blanks."""
     if not answer.isascii():

@@ -6,6 +6,7 @@ Text only, no mathematics: what is inside the shape stays text until `equal` com
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from rewards.grading.brackets import closes_at_end, pieces, set_end
 from rewards.grading.language import TEXT, choice, clock_in, said_in_words, unwrapped, word_in
@@ -37,6 +38,7 @@ _FAMILY = re.compile(
 _SET_WORD = re.compile(r"\\(?:cup|cap|setminus|emptyset|mathbb\s*\{?[RZNQC]\}?)(?![a-zA-Z])")
 
 
+@lru_cache(1024)  # a gold and a likely answer are read once for all the samples of a problem
 def read(text: str, depth: int = 0) -> Shape:
     """The shape of a normal form. Whatever fits nothing is an `Expression`."""
     text = closed(text)

@@ -28,7 +28,6 @@ def weights(ended) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "loss",
     [
-        ["loss_type=dapo"],
         ["loss_type=grpo"],
         ["loss_type=bnpo", "entropy_coef=0.05", "top_entropy_quantile=0.5"],
         ["loss_type=dapo", "mask_truncated_completions=true", "multi_objective_aggregation=normalize_then_sum"],
